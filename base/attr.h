@@ -1,0 +1,22 @@
+/* Compiler attributes, the one place where extensions of gcc and clang are used.
+ *
+ * Everything else is plain C11, so that another compiler needs to change this file only. */
+#ifndef SHR_BASE_ATTR_H
+#define SHR_BASE_ATTR_H
+
+#if defined(__GNUC__) || defined(__clang__)
+#define SHR_API __attribute__((visibility("default")))
+#define SHR_MUSTCHECK __attribute__((warn_unused_result))
+#define SHR_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#define SHR_UNUSED __attribute__((unused))
+#else
+#define SHR_API
+#define SHR_MUSTCHECK
+#define SHR_PRINTF(fmt, args)
+#define SHR_UNUSED
+#endif
+
+/* Elements of a real array (not of a pointer). */
+#define SHR_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+#endif

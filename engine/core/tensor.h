@@ -1,0 +1,58 @@
+/* Tensors: typed, shaped bytes that many may read.
+ *
+ * The bytes are reference-counted, so that the clone of a graph shares the weights; whoever wants
+ * to write takes a copy of its own first (shr_tensor_own). Row-major, little-endian, no strides.
+ * Thread: any for reading and counting; one for writing. */
+#ifndef SHR_CORE_TENSOR_H
+#define SHR_CORE_TENSOR_H
+
+#include "shrink.h"
+
+struct shr_storage; /* counted bytes */
+
+struct shr_tensor {
+    enum shr_dtype dtype;
+    int rank;
+    int64_t dim[SHR_MAX_RANK];
+    void *data;                  /* aligned to SHR_MEM_ALIGN when owned */
+    struct shr_storage *storage; /* NULL = the bytes are borrowed from someone who lives longer */
+};
+
+/* Bytes of an element; 0 for STRING and NONE. */
+size_t shr_dtype_size(enum shr_dtype dtype);
+bool shr_dtype_is_float(enum shr_dtype dtype);
+
+/* Product of dims; false on overflow or a negative dim. Rank 0 has one element. */
+bool shr_dims_count(int rank, const int64_t *dim, int64_t *ret_count) SHR_MUSTCHECK;
+
+/* A zeroed tensor with storage of its own. */
+int shr_tensor_new(enum shr_dtype dtype, int rank, const int64_t *dim, struct shr_tensor *ret,
+                   struct shr_err *err) SHR_MUSTCHECK;
+
+/* A second reader of the same bytes (counted); a view when the bytes are borrowed. */
+struct shr_tensor shr_tensor_ref(const struct shr_tensor *t);
+
+/* Makes the bytes this tensor's alone, copying when others read them or they are borrowed. */
+int shr_tensor_own(struct shr_tensor *t, struct shr_err *err) SHR_MUSTCHECK;
+
+void shr_tensor_finish(struct shr_tensor *t); /* gives the reference back; zeroes *t */
+
+int64_t shr_tensor_count(const struct shr_tensor *t); /* elements */
+size_t shr_tensor_bytes(const struct shr_tensor *t);
+bool shr_tensor_same_shape(const struct shr_tensor *a, const struct shr_tensor *b);
+
+/* Element i (flat index) of any numeric type as a double, and back (rounded to nearest even and
+ * saturated for integers). For clarity outside hot loops. */
+double shr_tensor_get(const struct shr_tensor *t, int64_t i);
+void shr_tensor_set(struct shr_tensor *t, int64_t i, double value);
+
+/* Half precision, round to nearest even. */
+float shr_f16_to_f32(uint16_t h);
+uint16_t shr_f32_to_f16(float f);
+float shr_bf16_to_f32(uint16_t h);
+uint16_t shr_f32_to_bf16(float f);
+
+/* "[1, 28, 28]" into text; returns text. */
+const char *shr_dims_text(int rank, const int64_t *dim, char *text, size_t size);
+
+#endif

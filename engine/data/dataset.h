@@ -1,0 +1,45 @@
+/* Datasets in memory, and how a batch of samples becomes the inputs of a plan.
+ *
+ * Arrays keep the type of the file (uint8 images stay uint8); conversion to the model's type,
+ * scale, mean, std and layout happen when a batch is read. Immutable after load. Thread: any. */
+#ifndef SHR_DATA_DATASET_H
+#define SHR_DATA_DATASET_H
+
+#include "core/tensor.h"
+#include "graph/graph.h"
+#include "shrink.h"
+
+struct shr_array {
+    const char *name;
+    struct shr_tensor tensor; /* dim[0] = samples */
+};
+
+struct shr_dataset {
+    struct shr_arena arena;
+    int64_t samples;
+    size_t n_arrays;
+    struct shr_array *arrays; /* without labels */
+    int32_t *labels;          /* (samples) or NULL */
+    int64_t n_classes;
+    struct shr_dataset_opts opts; /* mean and std are copies */
+};
+
+/* Which array feeds which true input of the model: by name, or in order when there is as many of
+ * each as the other. The product of the dims behind the first must agree (reshape is free). */
+struct shr_feed;
+int shr_feed_new(const struct shr_dataset *data, const struct shr_model *model,
+                 struct shr_feed **ret, struct shr_err *err) SHR_MUSTCHECK;
+void shr_feed_free(struct shr_feed *feed);
+
+/* Fills inputs (tensors of a plan, dim[0] = their batch) with samples first … first+count-1; rows
+ * behind count repeat the last sample. */
+int shr_feed_fill(const struct shr_feed *feed, int64_t first, int64_t count,
+                  struct shr_tensor *const *inputs, size_t n_inputs,
+                  struct shr_err *err) SHR_MUSTCHECK;
+
+/* As above with a list of sample numbers (calibration and training draw at random). */
+int shr_feed_fill_list(const struct shr_feed *feed, const int64_t *samples, int64_t count,
+                       struct shr_tensor *const *inputs, size_t n_inputs,
+                       struct shr_err *err) SHR_MUSTCHECK;
+
+#endif

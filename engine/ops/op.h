@@ -1,0 +1,101 @@
+/* Operators: one row each, found by domain, name and opset.
+ *
+ * A row says how types flow (infer), what is prepared once for fixed shapes (setup), how values
+ * flow (forward), and what passes may do with the operator (roles). No code outside the table
+ * switches on operator names to decide one of these.
+ *
+ * forward never allocates: what it needs beside inputs and outputs was asked for in setup. */
+#ifndef SHR_OPS_OP_H
+#define SHR_OPS_OP_H
+
+#include "graph/graph.h"
+#include "kernels/kernels.h"
+
+enum { SHR_OP_MAX_OUT = 8 };
+
+/* Type and shape inference of one node. Inputs and outputs are parallel to the node's slots. */
+struct shr_infer {
+    const struct shr_node *node;
+    int64_t opset;
+    size_t n_in, n_out;
+    const struct shr_type *in;               /* [n_in]; dtype NONE where omitted */
+    const struct shr_tensor *const *in_data; /* [n_in]; NULL where not constant */
+    struct shr_type *out;                    /* [n_out]; begin as unknown */
+    struct shr_tensor *out_data; /* [n_out]; set for outputs known now (Shape); driver frees */
+};
+
+/* Preparation of a node for fixed shapes. */
+struct shr_op_setup {
+    const struct shr_node *node;
+    int64_t opset;
+    const struct shr_kernels *kernels;
+    struct shr_arena *arena; /* lives as long as the plan */
+    size_t n_in, n_out;
+    const struct shr_tensor *const *in;  /* shapes; data only where constant; NULL = omitted */
+    const struct shr_tensor *const *out; /* shapes */
+    void *state;                         /* set here, for forward and finish */
+    size_t scratch;                      /* bytes wanted while forward runs; set here */
+    int threads;
+};
+
+struct shr_op_call {
+    const struct shr_node *node;
+    int64_t opset;
+    const struct shr_kernels *kernels;
+    size_t n_in, n_out;
+    const struct shr_tensor *const *in; /* NULL = omitted */
+    struct shr_tensor *const *out;      /* shaped, not zeroed; NULL = omitted */
+    void *state;                        /* of setup */
+    void *scratch;                      /* aligned; contents undefined */
+    int threads;
+};
+
+enum shr_quant_role {
+    SHR_QUANT_NONE,     /* stays in float */
+    SHR_QUANT_WEIGHTED, /* activation x constant weight [+ bias]: MatMul, Gemm, Conv, LSTM */
+    SHR_QUANT_PASS,     /* output has the input's scale: Relu, MaxPool, Reshape, Flatten, … */
+    SHR_QUANT_ARITH,    /* Add, Mul, Concat, AveragePool: inputs and output quantized each */
+};
+
+enum shr_prune_role {
+    SHR_PRUNE_NONE,
+    SHR_PRUNE_WEIGHTED, /* holds prunable weights: MatMul, Gemm, Conv, ConvTranspose, LSTM, … */
+    SHR_PRUNE_PASS,     /* channels go through */
+};
+
+struct shr_op {
+    const char *domain, *name; /* domain "" = ai.onnx */
+    int since, until;          /* opsets that the row covers; until 0 = no end known */
+    int (*infer)(struct shr_infer *c, struct shr_err *err);
+    int (*setup)(struct shr_op_setup *c, struct shr_err *err); /* NULL = nothing to prepare */
+    int (*forward)(const struct shr_op_call *c, struct shr_err *err);
+    void (*finish)(void *state); /* what setup made outside the arena; NULL = nothing */
+    enum shr_quant_role quant_role;
+    enum shr_prune_role prune_role;
+    int weight_slot, bias_slot; /* of WEIGHTED rows; -1 = none */
+    /* Multiply-accumulates of a node with known shapes; NULL = 0. */
+    int64_t (*macs)(const struct shr_node *node, const struct shr_type *in,
+                    const struct shr_type *out);
+    bool in_place; /* output 0 may overwrite input 0 (same bytes, elementwise) */
+};
+
+/* The table: rows of all families, sorted by domain and name. */
+const struct shr_op *shr_op_find(const char *domain, const char *name, int64_t opset);
+
+/* Sets node->op of every node from the model's opsets. */
+void shr_model_resolve(struct shr_model *model);
+
+/* Infers the types of all values from the declared inputs, or from in_types (one a true input of
+ * the graph, in order) where given. Nodes without a row leave their outputs unknown. Small integer
+ * results are computed, so that shapes made by arithmetic are known. Errors name the node. */
+int shr_model_infer(struct shr_model *model, const struct shr_type *in_types,
+                    struct shr_err *err) SHR_MUSTCHECK;
+
+/* Helpers for rows (ops/util.c) */
+int shr_op_fail(const struct shr_node *node, struct shr_err *err, int code, const char *format, ...)
+    SHR_PRINTF(4, 5); /* message begins with the op type and the node's label */
+int shr_broadcast_types(const struct shr_infer *c, size_t a, size_t b, struct shr_type *ret,
+                        struct shr_err *err); /* numpy rules; dtype of a */
+void shr_type_copy_shape(struct shr_type *to, const struct shr_type *from);
+
+#endif
