@@ -262,7 +262,7 @@ struct shr_param {
     const char *help;           /* one sentence */
 };
 
-struct shr_value {            /* of a parameter */
+struct shr_arg {              /* of a parameter */
     enum shr_param_type type; /* which member holds: see below */
     bool is_count;            /* AMOUNT: i holds a count, else f a fraction */
     bool b;
@@ -275,7 +275,7 @@ struct shr_value {            /* of a parameter */
 struct shr_args { /* the parameters of one run of a pass, in the order of its table */
     struct shr_arena arena;
     const struct shr_pass *pass;
-    struct shr_value *v;
+    struct shr_arg *v;
 };
 
 struct shr_pass_call {

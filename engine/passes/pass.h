@@ -24,7 +24,7 @@ extern const struct shr_pass shr_pass_prune_unstructured;
     }
 
 /* NULL when the node is to be worked on, else the reason it is not (static text). */
-const char *shr_nodes_excluded(const struct shr_node *node, const struct shr_value *include,
-                               const struct shr_value *exclude, const struct shr_value *op_types);
+const char *shr_nodes_excluded(const struct shr_node *node, const struct shr_arg *include,
+                               const struct shr_arg *exclude, const struct shr_arg *op_types);
 
 #endif
