@@ -1,10 +1,14 @@
 /* Kernels: the hot loops, as a table of function pointers.
  *
- * ref.c is portable C, fills every entry, and is the specification. x86 files replace entries,
- * weakest instruction set first, chosen at run time by flags and mask. Integer entries are equal
- * to the reference bit for bit; float entries may differ by reordering of sums (bounds in
- * tests/engine/kernels). Kernels do not allocate, check or fail: callers hand valid arguments.
- * Pointers need no alignment unless told. Thread: any. */
+ * The ref files are portable C, fill every entry, and are the specification. x86 files replace
+ * entries, chosen at run time by flags and mask. Integer entries are equal to the reference bit
+ * for bit; float entries may differ by reordering of sums (bounds in tests/engine/kernels).
+ * Kernels do not check or fail: callers hand valid arguments. Only the _new entries allocate.
+ * What one table packed or made, only the same table may use. Pointers need no alignment unless
+ * told. Thread: any; a prepared convolution belongs to one thread at a time.
+ *
+ * Integer activations are uint8 everywhere: an int8 tensor travels as q ^ 0x80 with its zero point
+ * + 128 (flip_u8), which is exact for products, sums, order and saturation alike. */
 #ifndef SHR_KERNELS_KERNELS_H
 #define SHR_KERNELS_KERNELS_H
 
@@ -30,7 +34,8 @@ enum shr_gemm_i8_out { SHR_GEMM_I32, SHR_GEMM_F32, SHR_GEMM_U8, SHR_GEMM_S8 };
  *   I32: C = acc
  *   F32: C = act((float)acc * scale[n] + bias_f32[n])
  *   U8, S8: C = saturate(rint((float)acc * scale[n]) + c_zero), at least c_min when act is RELU
- * rint rounds to nearest even. scale is one multiplication in float32, as written. */
+ * rint rounds to nearest even; NaN becomes the smallest value. scale is one multiplication in
+ * float32, as written. int32 sums wrap. */
 struct shr_gemm_i8 {
     size_t m, n, k;
     const uint8_t *a; /* (m, k) row stride lda; int8 A is given as A ^ 0x80 with a_zero + 128 */
@@ -47,12 +52,39 @@ struct shr_gemm_i8 {
     size_t ldc;
 };
 
-struct shr_conv_shape { /* 2-D; 1-D has h = kh = 1 */
+struct shr_conv_shape { /* 2-D; 1-D has h = kh = oh = 1; of a pool oc = c and groups is not read */
     int64_t n, c, h, w, oc, kh, kw, oh, ow;
     int64_t stride_h, stride_w, pad_t, pad_l, pad_b, pad_r, dil_h, dil_w, groups;
 };
 
 struct shr_conv_f32; /* a prepared convolution: packed weights, JIT code */
+
+/* Convolution of uint8 NHWC activations: sums, requantization and outputs as in shr_gemm_i8, with
+ * oc for n; padded positions count as x_zero. */
+struct shr_conv_i8_spec {
+    struct shr_conv_shape shape;
+    const int8_t *w;       /* (oc, c/groups, kh, kw) */
+    const int32_t *w_zero; /* (oc) or NULL = 0 */
+    const int32_t *bias;   /* (oc) or NULL */
+    enum shr_gemm_i8_out out;
+    const float *scale;    /* (oc); not for I32 */
+    const float *bias_f32; /* (oc) or NULL; F32 only */
+    int32_t y_zero;        /* U8, S8 */
+    enum shr_act act;
+};
+
+struct shr_conv_i8; /* a prepared one; holds copies of all that the spec points to */
+
+/* y = saturate(rint((a_scale * (a - a_zero) + b_scale * (b - b_zero)) / y_scale) + y_zero), each
+ * float32 operation rounded as written; at least y_zero when act is RELU. y may be a or b. */
+struct shr_add_u8 {
+    size_t n;
+    const uint8_t *a, *b;
+    float a_scale, b_scale, y_scale;
+    int32_t a_zero, b_zero, y_zero;
+    enum shr_act act;
+    uint8_t *y;
+};
 
 struct shr_kernels {
     unsigned cpu; /* enum shr_cpu bits in use */
@@ -68,24 +100,48 @@ struct shr_kernels {
                          const int32_t *zero, void *packed);
     void (*gemm_i8)(const struct shr_gemm_i8 *g);
 
-    /* Float convolution NCHW. w (oc, c/groups, kh, kw), bias (oc) or NULL. new may return NULL for
-     * shapes it does not want: the caller then uses the next weaker table (conv of ref never
-     * refuses). scratch bytes are given to run. */
+    /* Float convolution NCHW. w (oc, c/groups, kh, kw), bias (oc) or NULL. Shapes and machines that
+     * the fast path does not take are handed to the next weaker one inside; NULL = out of memory.
+     * scratch bytes, aligned to SHR_MEM_ALIGN, are given to run. */
     struct shr_conv_f32 *(*conv_f32_new)(const struct shr_conv_shape *s, const float *w,
                                          const float *bias, enum shr_act act, int threads,
                                          size_t *ret_scratch);
     void (*conv_f32_run)(const struct shr_conv_f32 *conv, const float *x, float *y, void *scratch);
     void (*conv_f32_free)(struct shr_conv_f32 *conv);
 
-    /* x (n) to q: saturate(rint(x / scale) + zero), nearest even (ONNX QuantizeLinear-10) */
+    /* NULL = out of memory. x (n, h, w, c), y (n, oh, ow, oc); x_zero in 0..255. */
+    struct shr_conv_i8 *(*conv_i8_new)(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);
+    void (*conv_i8_run)(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero, void *y,
+                        void *scratch);
+    void (*conv_i8_free)(struct shr_conv_i8 *conv);
+
+    /* NHWC; padding does not count, a window of padding alone gives 0 */
+    void (*maxpool_u8)(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
+    void (*add_u8)(const struct shr_add_u8 *p);
+    void (*flip_u8)(size_t n, const uint8_t *x, uint8_t *y); /* y = x ^ 0x80; y may be x */
+
+    /* x (rows, cols) to y (cols, rows): an image from NCHW to NHWC has rows = c, cols = h * w */
+    void (*transpose_u8)(size_t rows, size_t cols, const uint8_t *x, uint8_t *y);
+    void (*transpose_f32)(size_t rows, size_t cols, const float *x, float *y);
+
+    /* x (n) to q: saturate(rint(x / scale) + zero), nearest even (ONNX QuantizeLinear-10); NaN
+     * becomes the smallest value */
     void (*quantize_u8)(size_t n, const float *x, float scale, int32_t zero, uint8_t *q);
     void (*quantize_s8)(size_t n, const float *x, float scale, int32_t zero, int8_t *q);
     void (*dequantize_u8)(size_t n, const uint8_t *q, float scale, int32_t zero, float *x);
     void (*dequantize_s8)(size_t n, const int8_t *q, float scale, int32_t zero, float *x);
 
-    void (*minmax_f32)(size_t n, const float *x, float *ret_min, float *ret_max); /* n >= 1 */
+    /* The same with a transposition: an image of c channels and hw pixels from float NCHW to uint8
+     * NHWC, and back. */
+    void (*quantize_u8_nhwc)(size_t c, size_t hw, const float *x, float scale, int32_t zero,
+                             uint8_t *q);
+    void (*dequantize_u8_nchw)(size_t c, size_t hw, const uint8_t *q, float scale, int32_t zero,
+                               float *x);
 
-    void (*relu_f32)(size_t n, const float *x, float *y);
+    /* NaN does not count; nothing but NaN gives +inf and -inf */
+    void (*minmax_f32)(size_t n, const float *x, float *ret_min, float *ret_max);
+
+    void (*relu_f32)(size_t n, const float *x, float *y); /* NaN stays NaN, as in every RELU */
     void (*add_f32)(size_t n, const float *a, const float *b, float *y);
     void (*mul_f32)(size_t n, const float *a, const float *b, float *y);
     void (*sigmoid_f32)(size_t n, const float *x, float *y);

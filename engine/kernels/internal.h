@@ -1,0 +1,112 @@
+/* What the kernel files share: the arithmetic of a single result, as the specification has it, and
+ * the entries by name for the tables in select.c. Included by engine/kernels only. Thread: any. */
+#ifndef SHR_KERNELS_INTERNAL_H
+#define SHR_KERNELS_INTERNAL_H
+
+#include <math.h>
+
+#include "kernels/kernels.h"
+
+/* saturate(rint(v) + zero) to [lo, hi]; clamping first gives the same and cannot overflow. The
+ * comparisons send NaN to lo, as maxps and minps do. */
+static inline int32_t shr__saturate(float v, int32_t zero, int32_t lo, int32_t hi)
+{
+    float below = (float)(lo - zero), above = (float)(hi - zero);
+    v = v > below ? v : below;
+    v = v < above ? v : above;
+    return (int32_t)rintf(v) + zero;
+}
+
+static inline float shr__act(float v, enum shr_act act)
+{
+    return act == SHR_ACT_RELU && v < 0 ? 0 : v;
+}
+
+/* Writes the result of an exact sum as element i of g->c; n is its column. */
+static inline void shr__store_i8(const struct shr_gemm_i8 *g, size_t i, size_t n, int32_t acc)
+{
+    bool relu = g->act == SHR_ACT_RELU;
+    switch (g->out) {
+    case SHR_GEMM_I32:
+        ((int32_t *)g->c)[i] = acc;
+        break;
+    case SHR_GEMM_F32: {
+        float v = (float)acc * g->scale[n];
+        if (g->bias_f32 != NULL) {
+            v += g->bias_f32[n];
+        }
+        ((float *)g->c)[i] = shr__act(v, g->act);
+        break;
+    }
+    case SHR_GEMM_U8: {
+        int32_t lo = relu ? g->c_zero : 0;
+        ((uint8_t *)g->c)[i] =
+            (uint8_t)shr__saturate((float)acc * g->scale[n], g->c_zero, lo, UINT8_MAX);
+        break;
+    }
+    case SHR_GEMM_S8: {
+        int32_t lo = relu ? g->c_zero : INT8_MIN;
+        ((int8_t *)g->c)[i] =
+            (int8_t)shr__saturate((float)acc * g->scale[n], g->c_zero, lo, INT8_MAX);
+        break;
+    }
+    }
+}
+
+static inline size_t shr__out_size(enum shr_gemm_i8_out out)
+{
+    return out == SHR_GEMM_I32 || out == SHR_GEMM_F32 ? 4 : 1;
+}
+
+/* ── Entries: shr__<entry>_<table> ──────────────────────────────────────────────────────────── */
+
+size_t shr__gemm_f32_size_ref(size_t k, size_t n);
+void shr__gemm_f32_pack_ref(size_t k, size_t n, const float *b, size_t ldb, bool trans,
+                            void *packed);
+void shr__gemm_f32_ref(const struct shr_gemm_f32 *g);
+size_t shr__gemm_i8_size_ref(size_t k, size_t n);
+void shr__gemm_i8_pack_ref(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,
+                           const int32_t *zero, void *packed);
+void shr__gemm_i8_ref(const struct shr_gemm_i8 *g);
+
+/* Every float convolution begins with the functions that know the rest of it, so that a table can
+ * hand shapes to a weaker implementation. */
+struct shr_conv_f32 {
+    void (*run)(const struct shr_conv_f32 *conv, const float *x, float *y, void *scratch);
+    void (*free)(struct shr_conv_f32 *conv);
+};
+struct shr_conv_f32 *shr__conv_f32_new_ref(const struct shr_conv_shape *s, const float *w,
+                                           const float *bias, enum shr_act act, int threads,
+                                           size_t *ret_scratch);
+struct shr_conv_f32 *shr__conv_f32_new_onednn(const struct shr_conv_shape *s, const float *w,
+                                              const float *bias, enum shr_act act, int threads,
+                                              size_t *ret_scratch);
+void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, float *y, void *scratch);
+void shr__conv_f32_free(struct shr_conv_f32 *conv);
+
+struct shr_conv_i8 *shr__conv_i8_new_ref(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);
+void shr__conv_i8_run_ref(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero, void *y,
+                          void *scratch);
+void shr__conv_i8_free_ref(struct shr_conv_i8 *conv);
+
+void shr__maxpool_u8_ref(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
+void shr__add_u8_ref(const struct shr_add_u8 *p);
+void shr__flip_u8_ref(size_t n, const uint8_t *x, uint8_t *y);
+void shr__transpose_u8_ref(size_t rows, size_t cols, const uint8_t *x, uint8_t *y);
+void shr__transpose_f32_ref(size_t rows, size_t cols, const float *x, float *y);
+void shr__quantize_u8_ref(size_t n, const float *x, float scale, int32_t zero, uint8_t *q);
+void shr__quantize_s8_ref(size_t n, const float *x, float scale, int32_t zero, int8_t *q);
+void shr__dequantize_u8_ref(size_t n, const uint8_t *q, float scale, int32_t zero, float *x);
+void shr__dequantize_s8_ref(size_t n, const int8_t *q, float scale, int32_t zero, float *x);
+void shr__quantize_u8_nhwc_ref(size_t c, size_t hw, const float *x, float scale, int32_t zero,
+                               uint8_t *q);
+void shr__dequantize_u8_nchw_ref(size_t c, size_t hw, const uint8_t *q, float scale, int32_t zero,
+                                 float *x);
+void shr__minmax_f32_ref(size_t n, const float *x, float *ret_min, float *ret_max);
+void shr__relu_f32_ref(size_t n, const float *x, float *y);
+void shr__add_f32_ref(size_t n, const float *a, const float *b, float *y);
+void shr__mul_f32_ref(size_t n, const float *a, const float *b, float *y);
+void shr__sigmoid_f32_ref(size_t n, const float *x, float *y);
+void shr__tanh_f32_ref(size_t n, const float *x, float *y);
+
+#endif

@@ -1,0 +1,215 @@
+/* Reference kernels: products and elementwise loops as portable C, written to be read.
+ *
+ * This file and ref_conv.c are the specification: every faster entry is tested against them.
+ * Integer sums run in uint32_t, so that they wrap instead of being undefined. */
+#include <string.h>
+
+#include "kernels/internal.h"
+
+/* ── Products ───────────────────────────────────────────────────────────────────────────────── */
+
+size_t shr__gemm_f32_size_ref(size_t k, size_t n)
+{
+    return k * n * sizeof(float);
+}
+
+void shr__gemm_f32_pack_ref(size_t k, size_t n, const float *b, size_t ldb, bool trans,
+                            void *packed)
+{
+    float *to = packed; /* (k, n) */
+    for (size_t i = 0; i < k; i++) {
+        for (size_t j = 0; j < n; j++) {
+            to[i * n + j] = trans ? b[j * ldb + i] : b[i * ldb + j];
+        }
+    }
+}
+
+void shr__gemm_f32_ref(const struct shr_gemm_f32 *g)
+{
+    const float *b = g->b;
+    for (size_t m = 0; m < g->m; m++) {
+        const float *a = g->a + m * g->lda;
+        float *c = g->c + m * g->ldc;
+        for (size_t n = 0; n < g->n; n++) {
+            c[n] = g->bias != NULL ? g->bias[n] : 0;
+        }
+        for (size_t k = 0; k < g->k; k++) {
+            for (size_t n = 0; n < g->n; n++) {
+                c[n] += a[k] * b[k * g->n + n];
+            }
+        }
+        for (size_t n = 0; n < g->n; n++) {
+            c[n] = shr__act(c[n], g->act);
+        }
+    }
+}
+
+/* Packed: zero points int32 (n), then B int8 (n, k). */
+size_t shr__gemm_i8_size_ref(size_t k, size_t n)
+{
+    return n * sizeof(int32_t) + k * n;
+}
+
+void shr__gemm_i8_pack_ref(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,
+                           const int32_t *zero, void *packed)
+{
+    int32_t *zeros = packed;
+    int8_t *to = (int8_t *)(zeros + n);
+    for (size_t j = 0; j < n; j++) {
+        zeros[j] = zero != NULL ? zero[j] : 0;
+        for (size_t i = 0; i < k; i++) {
+            to[j * k + i] = trans ? b[j * ldb + i] : b[i * ldb + j];
+        }
+    }
+}
+
+void shr__gemm_i8_ref(const struct shr_gemm_i8 *g)
+{
+    const int32_t *zeros = g->b;
+    const int8_t *b = (const int8_t *)(zeros + g->n);
+    for (size_t m = 0; m < g->m; m++) {
+        const uint8_t *a = g->a + m * g->lda;
+        for (size_t n = 0; n < g->n; n++) {
+            uint32_t acc = g->bias != NULL ? (uint32_t)g->bias[n] : 0;
+            for (size_t k = 0; k < g->k; k++) {
+                acc += (uint32_t)((a[k] - g->a_zero) * (b[n * g->k + k] - zeros[n]));
+            }
+            shr__store_i8(g, m * g->ldc + n, n, (int32_t)acc);
+        }
+    }
+}
+
+/* ── Quantization ───────────────────────────────────────────────────────────────────────────── */
+
+void shr__quantize_u8_ref(size_t n, const float *x, float scale, int32_t zero, uint8_t *q)
+{
+    for (size_t i = 0; i < n; i++) {
+        q[i] = (uint8_t)shr__saturate(x[i] / scale, zero, 0, UINT8_MAX);
+    }
+}
+
+void shr__quantize_s8_ref(size_t n, const float *x, float scale, int32_t zero, int8_t *q)
+{
+    for (size_t i = 0; i < n; i++) {
+        q[i] = (int8_t)shr__saturate(x[i] / scale, zero, INT8_MIN, INT8_MAX);
+    }
+}
+
+void shr__dequantize_u8_ref(size_t n, const uint8_t *q, float scale, int32_t zero, float *x)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] = (float)(q[i] - zero) * scale;
+    }
+}
+
+void shr__dequantize_s8_ref(size_t n, const int8_t *q, float scale, int32_t zero, float *x)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] = (float)(q[i] - zero) * scale;
+    }
+}
+
+void shr__quantize_u8_nhwc_ref(size_t c, size_t hw, const float *x, float scale, int32_t zero,
+                               uint8_t *q)
+{
+    for (size_t i = 0; i < c; i++) {
+        for (size_t j = 0; j < hw; j++) {
+            q[j * c + i] = (uint8_t)shr__saturate(x[i * hw + j] / scale, zero, 0, UINT8_MAX);
+        }
+    }
+}
+
+void shr__dequantize_u8_nchw_ref(size_t c, size_t hw, const uint8_t *q, float scale, int32_t zero,
+                                 float *x)
+{
+    for (size_t i = 0; i < c; i++) {
+        for (size_t j = 0; j < hw; j++) {
+            x[i * hw + j] = (float)(q[j * c + i] - zero) * scale;
+        }
+    }
+}
+
+void shr__add_u8_ref(const struct shr_add_u8 *p)
+{
+    int32_t lo = p->act == SHR_ACT_RELU ? p->y_zero : 0;
+    for (size_t i = 0; i < p->n; i++) {
+        float a = (float)(p->a[i] - p->a_zero) * p->a_scale;
+        float b = (float)(p->b[i] - p->b_zero) * p->b_scale;
+        p->y[i] = (uint8_t)shr__saturate((a + b) / p->y_scale, p->y_zero, lo, UINT8_MAX);
+    }
+}
+
+/* ── Layout ─────────────────────────────────────────────────────────────────────────────────── */
+
+void shr__flip_u8_ref(size_t n, const uint8_t *x, uint8_t *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = x[i] ^ 0x80;
+    }
+}
+
+void shr__transpose_u8_ref(size_t rows, size_t cols, const uint8_t *x, uint8_t *y)
+{
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < cols; j++) {
+            y[j * rows + i] = x[i * cols + j];
+        }
+    }
+}
+
+void shr__transpose_f32_ref(size_t rows, size_t cols, const float *x, float *y)
+{
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < cols; j++) {
+            y[j * rows + i] = x[i * cols + j];
+        }
+    }
+}
+
+/* ── Elementwise float ──────────────────────────────────────────────────────────────────────── */
+
+void shr__minmax_f32_ref(size_t n, const float *x, float *ret_min, float *ret_max)
+{
+    float lo = INFINITY, hi = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        lo = x[i] < lo ? x[i] : lo;
+        hi = x[i] > hi ? x[i] : hi;
+    }
+    *ret_min = lo;
+    *ret_max = hi;
+}
+
+void shr__relu_f32_ref(size_t n, const float *x, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = shr__act(x[i], SHR_ACT_RELU);
+    }
+}
+
+void shr__add_f32_ref(size_t n, const float *a, const float *b, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = a[i] + b[i];
+    }
+}
+
+void shr__mul_f32_ref(size_t n, const float *a, const float *b, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = a[i] * b[i];
+    }
+}
+
+void shr__sigmoid_f32_ref(size_t n, const float *x, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = 1 / (1 + expf(-x[i]));
+    }
+}
+
+void shr__tanh_f32_ref(size_t n, const float *x, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = tanhf(x[i]);
+    }
+}

@@ -1,0 +1,52 @@
+/* The kernel tables, and which of them a machine gets.
+ *
+ * A table is complete and constant: reading one shows at once which entries an instruction set
+ * replaces. A new instruction set is a static_library of its own with its entries, a table here,
+ * and a place in the list, strongest first. Thread: any. */
+#include "kernels/internal.h"
+
+static const struct shr_kernels ref_table = {
+    .cpu = 0,
+    .gemm_f32_size = shr__gemm_f32_size_ref,
+    .gemm_f32_pack = shr__gemm_f32_pack_ref,
+    .gemm_f32 = shr__gemm_f32_ref,
+    .gemm_i8_size = shr__gemm_i8_size_ref,
+    .gemm_i8_pack = shr__gemm_i8_pack_ref,
+    .gemm_i8 = shr__gemm_i8_ref,
+    .conv_f32_new = shr__conv_f32_new_ref,
+    .conv_f32_run = shr__conv_f32_run,
+    .conv_f32_free = shr__conv_f32_free,
+    .conv_i8_new = shr__conv_i8_new_ref,
+    .conv_i8_run = shr__conv_i8_run_ref,
+    .conv_i8_free = shr__conv_i8_free_ref,
+    .maxpool_u8 = shr__maxpool_u8_ref,
+    .add_u8 = shr__add_u8_ref,
+    .flip_u8 = shr__flip_u8_ref,
+    .transpose_u8 = shr__transpose_u8_ref,
+    .transpose_f32 = shr__transpose_f32_ref,
+    .quantize_u8 = shr__quantize_u8_ref,
+    .quantize_s8 = shr__quantize_s8_ref,
+    .dequantize_u8 = shr__dequantize_u8_ref,
+    .dequantize_s8 = shr__dequantize_s8_ref,
+    .quantize_u8_nhwc = shr__quantize_u8_nhwc_ref,
+    .dequantize_u8_nchw = shr__dequantize_u8_nchw_ref,
+    .minmax_f32 = shr__minmax_f32_ref,
+    .relu_f32 = shr__relu_f32_ref,
+    .add_f32 = shr__add_f32_ref,
+    .mul_f32 = shr__mul_f32_ref,
+    .sigmoid_f32 = shr__sigmoid_f32_ref,
+    .tanh_f32 = shr__tanh_f32_ref,
+};
+
+/* Strongest first; the last needs nothing. */
+static const struct shr_kernels *const tables[] = {&ref_table};
+
+const struct shr_kernels *shr_kernels_get(unsigned cpu_mask)
+{
+    unsigned allowed = shr_cpu_flags() & ~cpu_mask;
+    size_t i = 0;
+    while ((tables[i]->cpu & ~allowed) != 0) {
+        i++;
+    }
+    return tables[i];
+}
