@@ -77,9 +77,18 @@ struct shr_op {
     int64_t (*macs)(const struct shr_node *node, const struct shr_type *in,
                     const struct shr_type *out);
     bool in_place; /* output 0 may overwrite input 0 (same bytes, elementwise) */
+    /* Slots: the first *_min must be given, *_max = most slots (-1 = any number, 0 with a min of 0
+     * = not checked). shr_model_infer checks them, so rows may read what must be there. */
+    signed char in_min, in_max, out_min, out_max;
 };
 
-/* The table: rows of all families, sorted by domain and name. */
+/* Rows of one family; the row of an operator whose meaning changed stands once a meaning. */
+struct shr_op_family {
+    const struct shr_op *rows;
+    size_t n;
+};
+
+/* The row for a node of an opset; NULL when the engine does not know the operator or the opset. */
 const struct shr_op *shr_op_find(const char *domain, const char *name, int64_t opset);
 
 /* Sets node->op of every node from the model's opsets. */
@@ -91,7 +100,7 @@ void shr_model_resolve(struct shr_model *model);
 int shr_model_infer(struct shr_model *model, const struct shr_type *in_types,
                     struct shr_err *err) SHR_MUSTCHECK;
 
-/* Helpers for rows (ops/util.c) */
+/* Helpers for rows (ops/util.c; more of them in ops/util.h) */
 int shr_op_fail(const struct shr_node *node, struct shr_err *err, int code, const char *format, ...)
     SHR_PRINTF(4, 5); /* message begins with the op type and the node's label */
 int shr_broadcast_types(const struct shr_infer *c, size_t a, size_t b, struct shr_type *ret,

@@ -1,0 +1,10 @@
+/* The families of the operator table: one file each, listed once here and once in table.c. */
+#ifndef SHR_OPS_FAMILIES_H
+#define SHR_OPS_FAMILIES_H
+
+#include "ops/op.h"
+
+extern const struct shr_op_family shr_ops_activation, shr_ops_binary, shr_ops_matmul,
+    shr_ops_reshape, shr_ops_unary;
+
+#endif

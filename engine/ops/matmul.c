@@ -1,0 +1,336 @@
+/* Matrix products: MatMul and Gemm.
+ *
+ * A constant B is packed once in setup; any other B is packed into scratch while running. MatMul
+ * with a plain matrix on the right is one product over all batches of A. Gemm is
+ * Y = alpha * A' * B' + beta * C; alpha = 1 with a row vector C is the kernel's own bias, every
+ * other case is an epilogue over Y. float32 only. */
+#include "ops/util.h"
+
+#include <string.h>
+
+#include "ops/families.h"
+
+/* ── MatMul ─────────────────────────────────────────────────────────────────────────────────── */
+
+/* The shapes of numpy's matmul: (…, m, k) x (…, k, n); rank 1 is a row or a column. */
+static int matmul_infer(struct shr_infer *c, struct shr_err *err)
+{
+    const struct shr_type *a = &c->in[0], *b = &c->in[1];
+    int code = shr_op_same_dtype(c, 0, 1, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    c->out[0].dtype = a->dtype != SHR_DTYPE_NONE ? a->dtype : b->dtype;
+    if (a->rank < 0 || b->rank < 0) {
+        return SHR_OK;
+    }
+    if (a->rank == 0 || b->rank == 0) {
+        return shr_op_fail(c->node, err, SHR_ERR_INVALID, "inputs must have at least one dim");
+    }
+    int64_t ka = a->dim[a->rank - 1], kb = b->dim[b->rank > 1 ? b->rank - 2 : 0];
+    if (ka >= 0 && kb >= 0 && ka != kb) {
+        char ta[96], tb[96];
+        return shr_op_fail(c->node, err, SHR_ERR_INVALID, "cannot multiply %s by %s",
+                           shr_dims_text(a->rank, a->dim, ta, sizeof ta),
+                           shr_dims_text(b->rank, b->dim, tb, sizeof tb));
+    }
+    struct shr_type batch = *a, batch_b = *b;
+    batch.rank = a->rank > 2 ? a->rank - 2 : 0;
+    batch_b.rank = b->rank > 2 ? b->rank - 2 : 0;
+    code = shr_type_broadcast(c->node, &batch, &batch_b, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    shr_type_copy_shape(&c->out[0], &batch);
+    if (a->rank > 1) {
+        shr_type_copy_dim(&c->out[0], c->out[0].rank++, a, a->rank - 2);
+    }
+    if (b->rank > 1) {
+        shr_type_copy_dim(&c->out[0], c->out[0].rank++, b, b->rank - 1);
+    }
+    return SHR_OK;
+}
+
+struct matmul {
+    size_t m, n, k;
+    int64_t b_matrices;
+    const char *packed;      /* (b_matrices) packed matrices; NULL = B is not constant */
+    size_t packed_size;      /* of one */
+    struct shr_walk batches; /* operands A and B in matrices */
+};
+
+/* The dims in front of the matrix as a tensor whose elements are matrices. */
+static struct shr_tensor batch_view(const struct shr_tensor *t)
+{
+    struct shr_tensor v = *t;
+    v.rank = t->rank > 2 ? t->rank - 2 : 0;
+    return v;
+}
+
+static void matmul_shapes(struct matmul *s, const struct shr_tensor *a, const struct shr_tensor *b)
+{
+    s->k = (size_t)a->dim[a->rank - 1];
+    s->m = a->rank > 1 ? (size_t)a->dim[a->rank - 2] : 1;
+    s->n = b->rank > 1 ? (size_t)b->dim[b->rank - 1] : 1;
+    struct shr_tensor va = batch_view(a), vb = batch_view(b);
+    s->b_matrices = shr_dims_product(vb.dim, 0, vb.rank);
+    if (s->b_matrices == 1 && va.rank >= vb.rank) { /* one product over all rows of A */
+        s->m *= (size_t)shr_dims_product(va.dim, 0, va.rank);
+        va.rank = vb.rank = 0;
+    }
+    int rank = va.rank > vb.rank ? va.rank : vb.rank;
+    int64_t dim[SHR_MAX_RANK];
+    for (int i = 0; i < rank; i++) {
+        int64_t da = i < rank - va.rank ? 1 : va.dim[i - (rank - va.rank)];
+        int64_t db = i < rank - vb.rank ? 1 : vb.dim[i - (rank - vb.rank)];
+        dim[i] = da == 1 ? db : da;
+    }
+    const struct shr_tensor *x[] = {&va, &vb};
+    shr_walk_broadcast(&s->batches, rank, dim, 2, x);
+}
+
+static int matmul_setup(struct shr_op_setup *c, struct shr_err *err)
+{
+    int code = shr_op_setup_f32(c, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    struct matmul *s = shr_arena_new(c->arena, 1, sizeof *s);
+    if (s == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
+    matmul_shapes(s, c->in[0], c->in[1]);
+    s->packed_size = c->kernels->gemm_f32_size(s->k, s->n);
+    c->state = s;
+    if (c->in[1]->data == NULL) {
+        c->scratch = s->packed_size;
+        return SHR_OK;
+    }
+    char *packed = shr_arena_new(c->arena, (size_t)s->b_matrices + 1, s->packed_size);
+    if (packed == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
+    const float *b = c->in[1]->data; /* (…, k, n) */
+    for (int64_t i = 0; i < s->b_matrices; i++) {
+        c->kernels->gemm_f32_pack(s->k, s->n, b + (size_t)i * s->k * s->n, s->n, false,
+                                  packed + (size_t)i * s->packed_size);
+    }
+    s->packed = packed;
+    return SHR_OK;
+}
+
+static int matmul_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    (void)err;
+    const struct matmul *s = c->state;
+    const float *a = c->in[0]->data, *b = c->in[1]->data; /* (…, m, k), (…, k, n) */
+    float *y = c->out[0]->data;                           /* (…, m, n) */
+    struct shr_walk w = s->batches;
+    for (bool more = shr_walk_begin(&w); more; more = shr_walk_next(&w)) {
+        for (int64_t i = 0; i < w.inner; i++) {
+            size_t ia = (size_t)(w.at[0] + i * w.step[0]), ib = (size_t)(w.at[1] + i * w.step[1]);
+            const void *packed = c->scratch;
+            if (s->packed != NULL) {
+                packed = s->packed + ib * s->packed_size;
+            } else {
+                c->kernels->gemm_f32_pack(s->k, s->n, b + ib * s->k * s->n, s->n, false,
+                                          c->scratch);
+            }
+            c->kernels->gemm_f32(
+                &(struct shr_gemm_f32){s->m, s->n, s->k, a + ia * s->m * s->k, s->k, packed, NULL,
+                                       y + (size_t)(w.out + i) * s->m * s->n, s->n, SHR_ACT_NONE});
+        }
+    }
+    return SHR_OK;
+}
+
+static int64_t matmul_macs(const struct shr_node *node, const struct shr_type *in,
+                           const struct shr_type *out)
+{
+    (void)node;
+    return shr_dims_product(out->dim, 0, out->rank) * in[0].dim[in[0].rank - 1];
+}
+
+/* ── Gemm ───────────────────────────────────────────────────────────────────────────────────── */
+
+static int gemm_infer(struct shr_infer *c, struct shr_err *err)
+{
+    const struct shr_type *a = &c->in[0], *b = &c->in[1];
+    int code = shr_op_same_dtype(c, 0, 1, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    c->out[0].dtype = a->dtype != SHR_DTYPE_NONE ? a->dtype : b->dtype;
+    if (a->rank < 0 || b->rank < 0) {
+        return SHR_OK;
+    }
+    char ta[96], tb[96];
+    if (a->rank != 2 || b->rank != 2) {
+        return shr_op_fail(c->node, err, SHR_ERR_INVALID, "inputs %s and %s must be matrices",
+                           shr_dims_text(a->rank, a->dim, ta, sizeof ta),
+                           shr_dims_text(b->rank, b->dim, tb, sizeof tb));
+    }
+    int trans_a = shr_node_int(c->node, "transA", 0) != 0;
+    int trans_b = shr_node_int(c->node, "transB", 0) != 0;
+    int64_t ka = a->dim[1 - trans_a], kb = b->dim[trans_b];
+    if (ka >= 0 && kb >= 0 && ka != kb) {
+        return shr_op_fail(c->node, err, SHR_ERR_INVALID,
+                           "cannot multiply %s by %s (transA %d, transB %d)",
+                           shr_dims_text(a->rank, a->dim, ta, sizeof ta),
+                           shr_dims_text(b->rank, b->dim, tb, sizeof tb), trans_a, trans_b);
+    }
+    c->out[0].rank = 2;
+    shr_type_copy_dim(&c->out[0], 0, a, trans_a);
+    shr_type_copy_dim(&c->out[0], 1, b, 1 - trans_b);
+    if (!shr_op_has_in(c, 2) || c->in[2].rank < 0) {
+        return SHR_OK;
+    }
+    struct shr_type y = c->out[0];
+    code = shr_type_broadcast(c->node, &y, &c->in[2], err);
+    for (int i = 0; code == SHR_OK && i < 2; i++) {
+        if (y.rank != 2 || (c->out[0].dim[i] >= 0 && y.dim[i] != c->out[0].dim[i])) {
+            code = shr_op_fail(c->node, err, SHR_ERR_INVALID, "C %s does not broadcast to %s",
+                               shr_dims_text(c->in[2].rank, c->in[2].dim, ta, sizeof ta),
+                               shr_dims_text(2, c->out[0].dim, tb, sizeof tb));
+        }
+    }
+    return code;
+}
+
+struct gemm {
+    size_t m, n, k;
+    bool trans_a, trans_b;
+    float alpha, beta;
+    const void *packed;       /* NULL = B is not constant: packed in scratch */
+    const float *bias;        /* (n) constant row, times beta; NULL = none */
+    bool bias_is_input;       /* C is a row with beta 1 that is not constant */
+    bool epilogue;            /* alpha and C are applied to the product */
+    size_t packed_size, a_at; /* A transposed is in scratch behind B */
+};
+
+/* Sorts C into the kernel's bias or the epilogue. */
+static int gemm_plan_c(struct shr_op_setup *c, struct gemm *s, struct shr_err *err)
+{
+    const struct shr_tensor *bias = c->n_in > 2 ? c->in[2] : NULL;
+    if (bias == NULL || s->beta == 0.0f) {
+        s->epilogue = s->alpha != 1.0f;
+        return SHR_OK;
+    }
+    bool row = shr_tensor_count(bias) == (int64_t)s->n && bias->rank > 0 &&
+               bias->dim[bias->rank - 1] == (int64_t)s->n;
+    if (s->alpha != 1.0f || !row || (bias->data == NULL && s->beta != 1.0f)) {
+        s->epilogue = true;
+        return SHR_OK;
+    }
+    if (bias->data == NULL) {
+        s->bias_is_input = true;
+        return SHR_OK;
+    }
+    float *scaled = shr_arena_new(c->arena, s->n + 1, sizeof *scaled);
+    if (scaled == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        scaled[i] = s->beta * ((const float *)bias->data)[i];
+    }
+    s->bias = scaled;
+    return SHR_OK;
+}
+
+static int gemm_setup(struct shr_op_setup *c, struct shr_err *err)
+{
+    int code = shr_op_setup_f32(c, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    struct gemm *s = shr_arena_new(c->arena, 1, sizeof *s);
+    if (s == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
+    s->trans_a = shr_node_int(c->node, "transA", 0) != 0;
+    s->trans_b = shr_node_int(c->node, "transB", 0) != 0;
+    s->alpha = shr_node_float(c->node, "alpha", 1.0f);
+    s->beta = shr_node_float(c->node, "beta", 1.0f);
+    s->m = (size_t)c->in[0]->dim[s->trans_a];
+    s->k = (size_t)c->in[0]->dim[1 - s->trans_a];
+    s->n = (size_t)c->in[1]->dim[1 - s->trans_b];
+    s->packed_size = c->kernels->gemm_f32_size(s->k, s->n);
+    c->state = s;
+    if (c->in[1]->data != NULL) {
+        void *packed = shr_arena_new(c->arena, s->packed_size + 1, 1);
+        if (packed == NULL) {
+            return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+        }
+        c->kernels->gemm_f32_pack(s->k, s->n, c->in[1]->data, s->trans_b ? s->k : s->n, s->trans_b,
+                                  packed);
+        s->packed = packed;
+    } else {
+        s->a_at = (s->packed_size + SHR_MEM_ALIGN - 1) / SHR_MEM_ALIGN * SHR_MEM_ALIGN;
+    }
+    c->scratch = s->a_at + (s->trans_a ? s->m * s->k * sizeof(float) : 0);
+    return gemm_plan_c(c, s, err);
+}
+
+/* y = alpha * y + beta * C, C broadcast to (m, n). */
+static void gemm_epilogue(const struct gemm *s, const struct shr_tensor *bias, struct shr_tensor *y)
+{
+    float *out = y->data; /* (m, n) */
+    if (bias == NULL || s->beta == 0.0f) {
+        for (size_t i = 0; i < s->m * s->n; i++) {
+            out[i] *= s->alpha;
+        }
+        return;
+    }
+    const float *x = bias->data;
+    struct shr_walk w;
+    shr_walk_broadcast(&w, 2, y->dim, 1, &bias);
+    for (bool more = shr_walk_begin(&w); more; more = shr_walk_next(&w)) {
+        for (int64_t i = 0; i < w.inner; i++) {
+            float *p = &out[w.out + i];
+            *p = s->alpha * *p + s->beta * x[w.at[0] + i * w.step[0]];
+        }
+    }
+}
+
+static int gemm_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    (void)err;
+    const struct gemm *s = c->state;
+    const struct shr_tensor *bias = c->n_in > 2 ? c->in[2] : NULL;
+    const float *a = c->in[0]->data; /* (m, k), or (k, m) when transA */
+    const void *packed = s->packed;
+    if (packed == NULL) {
+        c->kernels->gemm_f32_pack(s->k, s->n, c->in[1]->data, s->trans_b ? s->k : s->n, s->trans_b,
+                                  c->scratch);
+        packed = c->scratch;
+    }
+    if (s->trans_a) {
+        float *t = (float *)(void *)((char *)c->scratch + s->a_at);
+        int64_t dim[] = {(int64_t)s->m, (int64_t)s->k}, stride[] = {1, (int64_t)s->m};
+        shr_copy_strided(sizeof *t, 2, dim, stride, a, t);
+        a = t;
+    }
+    c->kernels->gemm_f32(&(struct shr_gemm_f32){s->m, s->n, s->k, a, s->k, packed,
+                                                s->bias_is_input ? bias->data : s->bias,
+                                                c->out[0]->data, s->n, SHR_ACT_NONE});
+    if (s->epilogue) {
+        gemm_epilogue(s, bias, c->out[0]);
+    }
+    return SHR_OK;
+}
+
+static int64_t gemm_macs(const struct shr_node *node, const struct shr_type *in,
+                         const struct shr_type *out)
+{
+    return out->dim[0] * out->dim[1] * in[0].dim[shr_node_int(node, "transA", 0) != 0 ? 0 : 1];
+}
+
+static const struct shr_op rows[] = {
+    {SHR_ROW("Gemm", 7, 0), SHR_SLOTS(2, 3, 1, 1), .infer = gemm_infer, .setup = gemm_setup,
+     .forward = gemm_forward, .quant_role = SHR_QUANT_WEIGHTED, .prune_role = SHR_PRUNE_WEIGHTED,
+     .weight_slot = 1, .bias_slot = 2, .macs = gemm_macs},
+    {SHR_ROW("MatMul", 1, 0), SHR_SLOTS(2, 2, 1, 1), .infer = matmul_infer, .setup = matmul_setup,
+     .forward = matmul_forward, .quant_role = SHR_QUANT_WEIGHTED, .prune_role = SHR_PRUNE_WEIGHTED,
+     .weight_slot = 1, .bias_slot = -1, .macs = matmul_macs},
+};
+const struct shr_op_family shr_ops_matmul = {rows, SHR_COUNT_OF(rows)};

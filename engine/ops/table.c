@@ -1,0 +1,53 @@
+/* The operator table: every family, and how a node finds its row. Immutable. Thread: any. */
+#include "ops/families.h"
+
+#include <string.h>
+
+static const struct shr_op_family *const families[] = {
+    &shr_ops_activation, &shr_ops_binary, &shr_ops_matmul, &shr_ops_reshape, &shr_ops_unary,
+};
+
+const struct shr_op *shr_op_find(const char *domain, const char *name, int64_t opset)
+{
+    if (strcmp(domain, "ai.onnx") == 0) {
+        domain = "";
+    }
+    for (size_t f = 0; f < SHR_COUNT_OF(families); f++) {
+        for (size_t i = 0; i < families[f]->n; i++) {
+            const struct shr_op *row = &families[f]->rows[i];
+            if (strcmp(row->name, name) == 0 && strcmp(row->domain, domain) == 0 &&
+                opset >= row->since && (row->until == 0 || opset <= row->until)) {
+                return row;
+            }
+        }
+    }
+    return NULL;
+}
+
+void shr_model_resolve(struct shr_model *model)
+{
+    SHR_EACH_NODE (node, &model->graph) {
+        node->op = shr_op_find(node->domain, node->op_type, shr_model_opset(model, node->domain));
+    }
+}
+
+size_t shr_op_count(void)
+{
+    size_t n = 0;
+    for (size_t f = 0; f < SHR_COUNT_OF(families); f++) {
+        n += families[f]->n;
+    }
+    return n;
+}
+
+struct shr_op_info shr_op_at(size_t i)
+{
+    for (size_t f = 0; f < SHR_COUNT_OF(families); f++) {
+        if (i < families[f]->n) {
+            const struct shr_op *row = &families[f]->rows[i];
+            return (struct shr_op_info){row->domain, row->name, row->since, row->until};
+        }
+        i -= families[f]->n;
+    }
+    return (struct shr_op_info){0};
+}
