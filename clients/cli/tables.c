@@ -1,0 +1,149 @@
+/* shrinkctl compare, passes and status: the server's own tables. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static void print_rule(size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        fputs("─", stdout);
+    }
+    putchar('\n');
+}
+
+int cli_compare(const struct cli *cli, int argc, char **argv)
+{
+    enum { FORMAT, METRICS, BASELINE, N };
+    struct cli_option options[N] = {{.name = "format"}, {.name = "metrics"}, {.name = "baseline"}};
+    int words, code = CLI_USAGE;
+    char *path = NULL, *answer = NULL;
+    size_t size = 0;
+    FILE *text = NULL;
+    if (!cli_options(argc, argv, options, N, &words) || words < 1) {
+        goto out;
+    }
+    const char *format = cli_option_get(&options[FORMAT]);
+    if (format == NULL) {
+        format = cli->json ? "json" : "text";
+    }
+    text = open_memstream(&path, &size);
+    if (text == NULL) {
+        code = CLI_LOCAL;
+        goto out;
+    }
+    fprintf(text, "/v1/compare?format=%s&ids=", format);
+    for (int i = 0; i < words; i++) {
+        char *id = cli_escape(argv[i]);
+        fprintf(text, "%s%s", i == 0 ? "" : ",", id);
+        free(id);
+    }
+    for (size_t i = METRICS; i < N; i++) {
+        if (options[i].n > 0) {
+            char *value = cli_escape(cli_option_get(&options[i]));
+            fprintf(text, "&%s=%s", options[i].name, value);
+            free(value);
+        }
+    }
+    fclose(text);
+    struct cli_request request = {.method = "GET", .path = path, .accept = "*/*"};
+    code = cli_http(cli, &request, &answer, NULL);
+    if (code == CLI_OK) {
+        fputs(answer == NULL ? "" : answer, stdout);
+    }
+
+out:
+    free(answer);
+    free(path);
+    cli_options_free(options, N);
+    return code;
+}
+
+static void print_pass(const json_t *pass)
+{
+    printf("%s\n    %s\n", cli_json_text(pass, "name"), cli_json_text(pass, "help"));
+    struct cli_table *table = cli_table_new(4);
+    size_t i, k;
+    json_t *param, *choice;
+    json_array_foreach (json_object_get(pass, "parameters"), i, param) {
+        char choices[256] = "", name[128];
+        const json_t *list = json_object_get(param, "choices");
+        size_t used = 0;
+        json_array_foreach (list, k, choice) {
+            int n = snprintf(choices + used, sizeof choices - used, "%s%s", k == 0 ? "" : "|",
+                             json_string_value(choice));
+            if (n > 0 && (size_t)n < sizeof choices - used) {
+                used += (size_t)n;
+            }
+        }
+        json_t *fallback = json_object_get(param, "default");
+        char *text = json_is_string(fallback)
+                         ? strdup(json_string_value(fallback))
+                         : json_dumps(fallback, JSON_ENCODE_ANY | JSON_COMPACT);
+        snprintf(name, sizeof name, "    %s", cli_json_text(param, "name"));
+        cli_table_add(table, name, false);
+        cli_table_add(table, choices[0] != 0 ? choices : cli_json_text(param, "type"), false);
+        cli_table_add(table, text, false);
+        cli_table_add(table, cli_json_text(param, "help"), false);
+        free(text);
+    }
+    cli_table_print(table, stdout);
+    cli_table_free(table);
+}
+
+int cli_passes(const struct cli *cli, int argc, char **argv)
+{
+    json_t *answer = NULL;
+    int code =
+        cli_http_json(cli, &(struct cli_request){.method = "GET", .path = "/v1/passes"}, &answer);
+    if (code != CLI_OK) {
+        return code;
+    }
+    const json_t *passes = json_object_get(answer, "items");
+    bool found = argc == 0;
+    size_t i;
+    json_t *pass;
+    if (cli->json && argc == 0) {
+        cli_print_json(answer);
+    } else {
+        json_array_foreach (passes, i, pass) {
+            if (argc > 0 && strcmp(argv[0], cli_json_text(pass, "name")) != 0) {
+                continue;
+            }
+            found = true;
+            if (cli->json) {
+                cli_print_json(pass);
+            } else {
+                print_pass(pass);
+            }
+        }
+    }
+    if (!found) {
+        cli_error("%s: no such pass; `shrinkctl passes` lists them", argv[0]);
+        code = CLI_USAGE;
+    }
+    json_decref(answer);
+    return code;
+}
+
+int cli_status(const struct cli *cli, int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    json_t *about = NULL;
+    int code = cli_http_json(cli, &(struct cli_request){.method = "GET", .path = "/v1"}, &about);
+    if (code == CLI_OK && cli->json) {
+        cli_print_json(about);
+    } else if (code == CLI_OK) {
+        printf("shrinkd %s at %s\n", cli_json_text(about, "version"), cli->server);
+        print_rule(40);
+        cli_print_json(about);
+    }
+    json_decref(about);
+    if (code == CLI_OK) {
+        code = cli_http(cli,
+                        &(struct cli_request){.method = "GET", .path = "/readyz", .accept = "*/*"},
+                        NULL, NULL);
+    }
+    return code;
+}
