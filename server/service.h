@@ -111,7 +111,11 @@ void srv_listen(struct srv *srv, srv_event_fn fn,
 
 /* ── Tables ─────────────────────────────────────────────────────────────────────────────────── */
 
-enum srv_table_format { SRV_TABLE_JSON, SRV_TABLE_CSV, SRV_TABLE_MARKDOWN };
+/* TEXT: aligned columns for a terminal.
+ * JSON: {"columns": [{"name", "title", "unit", "better"}],
+ *        "rows": [{"job", "job_name", "model", "step", "pass", "cells": {metric: number | null},
+ *                  "why": {metric: reason}}]}  */
+enum srv_table_format { SRV_TABLE_JSON, SRV_TABLE_CSV, SRV_TABLE_MARKDOWN, SRV_TABLE_TEXT };
 
 struct srv_compare_query {
     const char *ids;      /* comma-separated job ids; INVALID when empty */
