@@ -1,0 +1,231 @@
+// The page: jobs with live progress, models, and the comparison of chosen jobs.
+// Names come from strangers: everything goes in as text, nothing as markup.
+
+import { Refused, follow, request, setToken } from "/ui/api.js";
+import { bytes, count, metric, time } from "/ui/format.js";
+
+const $ = (id) => document.getElementById(id);
+const FINAL = new Set(["succeeded", "failed", "cancelled", "lost"]);
+
+const jobs = new Map(); // id → job as the API shows it
+const chosen = new Set(); // ids to compare
+let olderCursor = null;
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function fail(error) {
+  if (error instanceof Refused && error.status === 401) {
+    $("token-form").hidden = false;
+    return;
+  }
+  $("connection").textContent = error.message;
+  $("connection").className = "lost";
+}
+
+// ── Jobs ──
+
+function progressCell(job) {
+  const cell = element("td", { className: `state-${job.state}` }, job.state);
+  if (job.verdict) {
+    cell.append(` (asserts: ${job.verdict})`);
+  }
+  if (job.state === "running" && job.progress) {
+    const { percent = 0, stage = "", pass = "", eta_s } = job.progress;
+    const bar = element("progress", { max: 100, value: percent });
+    bar.setAttribute("aria-label", `Progress of ${job.name || job.id}`);
+    const left = eta_s == null ? "" : `, ${Math.round(eta_s)} s left`;
+    cell.append(" ", bar, ` ${Math.round(percent)} % ${pass} ${stage}${left}`);
+  }
+  if (job.error?.detail) {
+    cell.append(element("div", { className: "soft wrap" }, job.error.detail));
+  }
+  return cell;
+}
+
+function actionsCell(job) {
+  const cell = element("td");
+  if (FINAL.has(job.state)) {
+    cell.append(element("a", { href: `/v1/jobs/${job.id}/report` }, "report"));
+  } else {
+    const cancel = element("button", { type: "button" }, "Cancel");
+    cancel.onclick = () => request(`/v1/jobs/${job.id}/cancel`, { method: "POST" }).catch(fail);
+    cell.append(cancel);
+  }
+  return cell;
+}
+
+function jobRow(job) {
+  const label = job.name || job.id;
+  const box = element("input", { type: "checkbox", checked: chosen.has(job.id), disabled: !FINAL.has(job.state) });
+  box.setAttribute("aria-label", `Compare ${label}`);
+  box.onchange = () => {
+    chosen[box.checked ? "add" : "delete"](job.id);
+    showComparison().catch(fail);
+  };
+  const passes = (job.pipeline ?? []).map((step) => step.pass).join(" → ");
+  const row = element("tr", { id: job.id },
+    element("td", {}, box),
+    element("th", { scope: "row", title: job.id }, label),
+    progressCell(job),
+    element("td", {}, job.model ?? ""),
+    element("td", {}, passes),
+    element("td", {}, time(job.created)),
+    actionsCell(job));
+  return row;
+}
+
+const rank = (job) => (job.state === "running" ? 0 : job.state === "queued" ? 1 : 2);
+
+function byInterest(a, b) {
+  return rank(a) - rank(b) || (a.id < b.id ? 1 : -1); // ids grow with time
+}
+
+function showJobs() {
+  $("jobs").replaceChildren(...[...jobs.values()].sort(byInterest).map(jobRow));
+  $("jobs-empty").hidden = jobs.size > 0;
+  $("jobs-more").hidden = olderCursor === null;
+}
+
+async function loadJobs(cursor) {
+  const page = await request(cursor ? `/v1/jobs?cursor=${encodeURIComponent(cursor)}` : "/v1/jobs");
+  for (const job of page.items) {
+    jobs.set(job.id, job);
+  }
+  olderCursor = page.next_cursor ?? null;
+  showJobs();
+}
+
+async function loadJob(id) {
+  try {
+    jobs.set(id, await request(`/v1/jobs/${id}`));
+  } catch (error) {
+    if (!(error instanceof Refused && error.status === 404)) {
+      throw error;
+    }
+    jobs.delete(id); // deleted meanwhile
+  }
+  showJobs();
+  if (chosen.has(id)) {
+    await showComparison();
+  }
+}
+
+function onEvent(kind, event) {
+  const job = jobs.get(event.job);
+  if (kind === "progress" && job) {
+    job.progress = event;
+    job.state = "running";
+    const row = $(job.id);
+    row?.replaceChild(progressCell(job), row.children[2]);
+  } else if (event.job) {
+    loadJob(event.job).catch(fail);
+  }
+}
+
+// ── Comparison ──
+
+function cellOf(column, row) {
+  const value = row.cells[column.name];
+  if (value == null) {
+    return element("td", { className: "number", title: row.why?.[column.name] ?? "" }, "–");
+  }
+  let className = "number";
+  if (column.name.startsWith("speedup") || column.name === "compression") {
+    className += value > 1.005 ? " better" : value < 0.995 ? " worse" : "";
+  }
+  return element("td", { className }, metric(column, value));
+}
+
+function showTable({ columns, rows }) {
+  const title = (column) => (column.unit ? `${column.title} (${column.unit})` : column.title);
+  const [head, body] = [$("compare").tHead, $("compare").tBodies[0]];
+  head.replaceChildren(element("tr", {},
+    element("th", { scope: "col" }, "Model"), element("th", { scope: "col" }, "Step"),
+    ...columns.map((column) => element("th", { scope: "col", className: "number" }, title(column)))));
+  body.replaceChildren(...rows.map((row) => element("tr", {},
+    element("td", {}, row.model), element("th", { scope: "row" }, row.pass),
+    ...columns.map((column) => cellOf(column, row)))));
+
+  const reasons = new Set(rows.flatMap((row) => Object.values(row.why ?? {})));
+  $("compare-why").replaceChildren(...[...reasons].map((why) => element("li", {}, why)));
+}
+
+async function showComparison() {
+  const ids = [...chosen].join(",");
+  const none = chosen.size === 0;
+  $("compare").hidden = $("compare-links").hidden = none;
+  $("compare-hint").hidden = !none;
+  if (none) {
+    $("compare-why").replaceChildren();
+    return;
+  }
+  for (const format of ["csv", "markdown"]) {
+    $(`compare-${format}`).href = `/v1/compare?ids=${ids}&format=${format}`;
+  }
+  showTable(await request(`/v1/compare?ids=${ids}`));
+}
+
+// ── Models ──
+
+function modelRow(model) {
+  const ops = (model.ops ?? []).map((op) => `${op.count} ${op.name}`).join(", ");
+  return element("tr", {},
+    element("th", { scope: "row", title: model.id }, model.name),
+    element("td", { className: "number" }, String(model.version)),
+    element("td", { className: "number" }, bytes(model.bytes)),
+    element("td", { className: "number" }, count(model.parameters)),
+    element("td", { className: "wrap" }, ops),
+    element("td", {}, time(model.created)));
+}
+
+async function loadModels() {
+  const all = [];
+  for (let cursor = ""; cursor !== null;) {
+    const page = await request(`/v1/models${cursor && `?cursor=${encodeURIComponent(cursor)}`}`);
+    all.push(...page.items);
+    cursor = page.next_cursor ?? null;
+  }
+  $("models").replaceChildren(...all.map(modelRow));
+  $("models-empty").hidden = all.length > 0;
+}
+
+// ── Start ──
+
+async function loadAll() {
+  const about = await request("/v1");
+  $("about").textContent = `version ${about.version}`;
+  await Promise.all([loadJobs(), loadModels()]);
+}
+
+function onState(state) {
+  const line = $("connection");
+  if (state === "live" && line.className === "lost") {
+    loadAll().catch(fail); // what happened while we were away
+  }
+  line.textContent = state === "live" ? "live" : "connection lost, trying again";
+  line.className = state;
+}
+
+$("jobs-more").onclick = () => loadJobs(olderCursor).catch(fail);
+$("token-form").onsubmit = (event) => {
+  event.preventDefault();
+  setToken($("token").value);
+  $("token-form").hidden = true;
+  start().catch(fail);
+};
+
+let following = false;
+
+async function start() {
+  await loadAll();
+  if (!following) {
+    following = true;
+    follow(onEvent, onState);
+  }
+}
+
+start().catch(fail);
