@@ -147,7 +147,8 @@ struct store_job {
 };
 
 /* Adds in the given state and appends its first event. CONFLICT when the idempotency key exists
- * (ret is then the job that has it). LIMIT when there are max_queued jobs in that state. */
+ * (ret is then the job that has it). LIMIT when there are max_queued jobs in that state. NOT_FOUND
+ * when the model or a dataset is gone: what a job names stays until the job is final. */
 int store_job_add(struct store *store, const struct store_job *job, size_t max_queued,
                   const char *event_data, struct store_job *ret, struct shr_err *err) SHR_MUSTCHECK;
 int store_job_get(struct store *store, const char *id, struct store_job *ret,
@@ -163,7 +164,8 @@ struct store_move {
     bool is_final;               /* sets finished_us */
     const char *event_data;      /* data of the "state" event that the move appends */
 };
-/* State and event in one transaction. */
+/* State and event in one transaction. A job that leaves a final state (retry) drops its cancel
+ * request. ret_event_id may be NULL. */
 int store_job_move(struct store *store, const char *id, const struct store_move *move,
                    int64_t *ret_event_id, struct shr_err *err) SHR_MUSTCHECK;
 int store_job_request_cancel(struct store *store, const char *id,
@@ -208,7 +210,8 @@ struct store_step {
 };
 
 /* Adds a step with its metrics in one transaction, once: a replay of (job, seq) by the same attempt
- * is fine, CONFLICT when another attempt owns the job. */
+ * is fine, CONFLICT when another attempt owns the job. A later attempt replaces the step and drops
+ * those of earlier attempts behind it. NOT_FOUND when the artifact is not stored. */
 int store_step_add(struct store *store, const char *job_id, int64_t attempt,
                    const struct store_step *step, struct shr_err *err) SHR_MUSTCHECK;
 
