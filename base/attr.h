@@ -9,11 +9,13 @@
 #define SHR_MUSTCHECK __attribute__((warn_unused_result))
 #define SHR_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define SHR_UNUSED __attribute__((unused))
+#define SHR_INLINE static inline __attribute__((always_inline)) /* for kernels with constant sizes */
 #else
 #define SHR_API
 #define SHR_MUSTCHECK
 #define SHR_PRINTF(fmt, args)
 #define SHR_UNUSED
+#define SHR_INLINE static inline
 #endif
 
 /* Elements of a real array (not of a pointer). */

@@ -109,4 +109,36 @@ void shr__mul_f32_ref(size_t n, const float *a, const float *b, float *y);
 void shr__sigmoid_f32_ref(size_t n, const float *x, float *y);
 void shr__tanh_f32_ref(size_t n, const float *x, float *y);
 
+size_t shr__gemm_f32_size_avx2(size_t k, size_t n);
+void shr__gemm_f32_pack_avx2(size_t k, size_t n, const float *b, size_t ldb, bool trans,
+                             void *packed);
+void shr__gemm_f32_avx2(const struct shr_gemm_f32 *g);
+size_t shr__gemm_i8_size_avx2(size_t k, size_t n);
+void shr__gemm_i8_pack_avx2(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,
+                            const int32_t *zero, void *packed);
+void shr__gemm_i8_avx2(const struct shr_gemm_i8 *g);
+struct shr_conv_i8 *shr__conv_i8_new_avx2(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);
+void shr__conv_i8_run_avx2(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero,
+                           void *y, void *scratch);
+void shr__conv_i8_free_avx2(struct shr_conv_i8 *conv);
+void shr__maxpool_u8_avx2(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
+void shr__add_u8_avx2(const struct shr_add_u8 *p);
+void shr__flip_u8_avx2(size_t n, const uint8_t *x, uint8_t *y);
+void shr__transpose_u8_avx2(size_t rows, size_t cols, const uint8_t *x, uint8_t *y);
+void shr__transpose_f32_avx2(size_t rows, size_t cols, const float *x, float *y);
+void shr__quantize_u8_avx2(size_t n, const float *x, float scale, int32_t zero, uint8_t *q);
+void shr__quantize_s8_avx2(size_t n, const float *x, float scale, int32_t zero, int8_t *q);
+void shr__dequantize_u8_avx2(size_t n, const uint8_t *q, float scale, int32_t zero, float *x);
+void shr__dequantize_s8_avx2(size_t n, const int8_t *q, float scale, int32_t zero, float *x);
+void shr__quantize_u8_nhwc_avx2(size_t c, size_t hw, const float *x, float scale, int32_t zero,
+                                uint8_t *q);
+void shr__dequantize_u8_nchw_avx2(size_t c, size_t hw, const uint8_t *q, float scale, int32_t zero,
+                                  float *x);
+void shr__minmax_f32_avx2(size_t n, const float *x, float *ret_min, float *ret_max);
+void shr__relu_f32_avx2(size_t n, const float *x, float *y);
+void shr__add_f32_avx2(size_t n, const float *a, const float *b, float *y);
+void shr__mul_f32_avx2(size_t n, const float *a, const float *b, float *y);
+void shr__sigmoid_f32_avx2(size_t n, const float *x, float *y);
+void shr__tanh_f32_avx2(size_t n, const float *x, float *y);
+
 #endif

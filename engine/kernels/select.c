@@ -38,8 +38,48 @@ static const struct shr_kernels ref_table = {
     .tanh_f32 = shr__tanh_f32_ref,
 };
 
+#ifdef SHR_KERNELS_X86
+static const struct shr_kernels avx2_table = {
+    .cpu = SHR_CPU_AVX2,
+    .gemm_f32_size = shr__gemm_f32_size_avx2,
+    .gemm_f32_pack = shr__gemm_f32_pack_avx2,
+    .gemm_f32 = shr__gemm_f32_avx2,
+    .gemm_i8_size = shr__gemm_i8_size_avx2,
+    .gemm_i8_pack = shr__gemm_i8_pack_avx2,
+    .gemm_i8 = shr__gemm_i8_avx2,
+    .conv_f32_new = shr__conv_f32_new_onednn,
+    .conv_f32_run = shr__conv_f32_run,
+    .conv_f32_free = shr__conv_f32_free,
+    .conv_i8_new = shr__conv_i8_new_avx2,
+    .conv_i8_run = shr__conv_i8_run_avx2,
+    .conv_i8_free = shr__conv_i8_free_avx2,
+    .maxpool_u8 = shr__maxpool_u8_avx2,
+    .add_u8 = shr__add_u8_avx2,
+    .flip_u8 = shr__flip_u8_avx2,
+    .transpose_u8 = shr__transpose_u8_avx2,
+    .transpose_f32 = shr__transpose_f32_avx2,
+    .quantize_u8 = shr__quantize_u8_avx2,
+    .quantize_s8 = shr__quantize_s8_avx2,
+    .dequantize_u8 = shr__dequantize_u8_avx2,
+    .dequantize_s8 = shr__dequantize_s8_avx2,
+    .quantize_u8_nhwc = shr__quantize_u8_nhwc_avx2,
+    .dequantize_u8_nchw = shr__dequantize_u8_nchw_avx2,
+    .minmax_f32 = shr__minmax_f32_avx2,
+    .relu_f32 = shr__relu_f32_avx2,
+    .add_f32 = shr__add_f32_avx2,
+    .mul_f32 = shr__mul_f32_avx2,
+    .sigmoid_f32 = shr__sigmoid_f32_avx2,
+    .tanh_f32 = shr__tanh_f32_avx2,
+};
+#endif
+
 /* Strongest first; the last needs nothing. */
-static const struct shr_kernels *const tables[] = {&ref_table};
+static const struct shr_kernels *const tables[] = {
+#ifdef SHR_KERNELS_X86
+    &avx2_table,
+#endif
+    &ref_table,
+};
 
 const struct shr_kernels *shr_kernels_get(unsigned cpu_mask)
 {

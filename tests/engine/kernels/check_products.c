@@ -1,0 +1,420 @@
+/* Checks of the products and convolutions. */
+#include <math.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "checkkernels.h"
+
+/* Of a float sum, relative to the sum of the magnitudes of its terms. */
+static const double SUM_BOUND = 2e-6;
+
+static const enum shr_gemm_i8_out outs[] = {SHR_GEMM_I32, SHR_GEMM_F32, SHR_GEMM_U8, SHR_GEMM_S8};
+
+static size_t out_size(enum shr_gemm_i8_out out)
+{
+    return out == SHR_GEMM_I32 || out == SHR_GEMM_F32 ? 4 : 1;
+}
+
+/* ── Float product ──────────────────────────────────────────────────────────────────────────── */
+
+static bool one_gemm_f32(const struct table *t, size_t m, size_t n, size_t k)
+{
+    bool trans = rnd() % 2, relu = rnd() % 2, good = true;
+    size_t lda = k + rnd_below(3), ldb = (trans ? k : n) + rnd_below(3), ldc = n + rnd_below(3);
+    float *a = floats((m - 1) * lda + k, -1, 1);
+    float *b = floats(((trans ? n : k) - 1) * ldb + (trans ? k : n), -1, 1);
+    float *bias = rnd() % 2 ? floats(n, -1, 1) : NULL;
+    struct out c = out_new(((m - 1) * ldc + n) * sizeof(float));
+    void *packed = need(t->k->gemm_f32_size(k, n));
+    t->k->gemm_f32_pack(k, n, b, ldb, trans, packed);
+    t->k->gemm_f32(&(struct shr_gemm_f32){.m = m,
+                                          .n = n,
+                                          .k = k,
+                                          .a = a,
+                                          .lda = lda,
+                                          .b = packed,
+                                          .bias = bias,
+                                          .c = (float *)c.p,
+                                          .ldc = ldc,
+                                          .act = relu ? SHR_ACT_RELU : SHR_ACT_NONE});
+    for (size_t i = 0; i < m * n && good; i++) {
+        double sum = bias != NULL ? bias[i % n] : 0, size = fabs(sum);
+        for (size_t j = 0; j < k; j++) {
+            double p = (double)a[i / n * lda + j] * b[trans ? i % n * ldb + j : j * ldb + i % n];
+            sum += p;
+            size += fabs(p);
+        }
+        double got = ((float *)c.p)[i / n * ldc + i % n];
+        good = fabs(got - (relu && sum < 0 ? 0 : sum)) <= SUM_BOUND * size;
+    }
+    for (size_t i = 0; i + 1 < m && good; i++) { /* what stands between the rows of C stays */
+        for (size_t j = n * 4; j < ldc * 4; j++) {
+            good = good && c.p[i * ldc * 4 + j] == 0xa5;
+        }
+    }
+    good = good && out_whole(&c);
+    free(a);
+    free(b);
+    free(bias);
+    free(packed);
+    out_free(&c);
+    return good ? true : wrong("m %zu n %zu k %zu trans %d relu %d", m, n, k, trans, relu);
+}
+
+bool check_gemm_f32(const struct table *t)
+{
+    const size_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13};
+    for (size_t m = 0; m < SHR_COUNT_OF(rows); m++) {
+        for (size_t i = 0; sizes[i] != 0; i++) {
+            for (size_t j = 0; sizes[j] != 0; j++) {
+                bool large = sizes[i] * sizes[j] > 20000 && rnd() % 16 != 0;
+                if (!large && !one_gemm_f32(t, rows[m], sizes[i], sizes[j])) {
+                    return false;
+                }
+            }
+        }
+    }
+    return true;
+}
+
+/* ── Integer product ────────────────────────────────────────────────────────────────────────── */
+
+/* Requantization that spreads the sums over the output's range, and beyond it at times */
+static float *scales(size_t n, size_t k)
+{
+    return floats(n, 0.0f, 0.03f / sqrtf((float)k));
+}
+
+static bool one_gemm_i8(const struct table *t, size_t m, size_t n, size_t k, enum fill f)
+{
+    bool trans = rnd() % 2, good = true, guarded = true;
+    size_t lda = k + rnd_below(3), ldb = (trans ? k : n) + rnd_below(3), ldc = n + rnd_below(3);
+    uint8_t *a = bytes_u8((m - 1) * lda + k, f);
+    int8_t *b = bytes_s8(((trans ? n : k) - 1) * ldb + (trans ? k : n), f);
+    int32_t *zero = rnd() % 2 ? ints(n, -128, 127) : NULL;
+    int32_t *bias = rnd() % 2 ? ints(n, -100000, 100000) : NULL;
+    float *scale = scales(n, k), *bias_f32 = rnd() % 2 ? floats(n, -1, 1) : NULL;
+    void *packed = need(t->k->gemm_i8_size(k, n)), *plain = need(t->ref->gemm_i8_size(k, n));
+    t->k->gemm_i8_pack(k, n, b, ldb, trans, zero, packed);
+    t->ref->gemm_i8_pack(k, n, b, ldb, trans, zero, plain);
+    for (size_t i = 0; i < SHR_COUNT_OF(outs) && good; i++) {
+        size_t bytes = ((m - 1) * ldc + n) * out_size(outs[i]);
+        struct out got = out_new(bytes), want = out_new(bytes);
+        struct shr_gemm_i8 g = {.m = m,
+                                .n = n,
+                                .k = k,
+                                .a = a,
+                                .lda = lda,
+                                .bias = bias,
+                                .a_zero = rnd() % 2 ? (int32_t)rnd_below(256) : 0,
+                                .out = outs[i],
+                                .scale = scale,
+                                .bias_f32 = bias_f32,
+                                .ldc = ldc,
+                                .c_zero = (int32_t)rnd_below(256) - (i == 3 ? 128 : 0),
+                                .act = rnd() % 2 ? SHR_ACT_RELU : SHR_ACT_NONE};
+        g.b = packed;
+        g.c = got.p;
+        t->k->gemm_i8(&g);
+        g.b = plain;
+        g.c = want.p;
+        t->ref->gemm_i8(&g);
+        guarded = out_whole(&got);
+        good = out_same(&got, &want);
+        out_free(&got);
+        out_free(&want);
+    }
+    free(a);
+    free(b);
+    free(zero);
+    free(bias);
+    free(scale);
+    free(bias_f32);
+    free(packed);
+    free(plain);
+    return good ? true
+                : wrong("m %zu n %zu k %zu trans %d fill %d guards %s", m, n, k, trans, (int)f,
+                        guarded ? "whole" : "broken");
+}
+
+bool check_gemm_i8(const struct table *t)
+{
+    const size_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13};
+    for (size_t m = 0; m < SHR_COUNT_OF(rows); m++) {
+        for (size_t i = 0; sizes[i] != 0; i++) {
+            for (size_t j = 0; sizes[j] != 0; j++) {
+                bool large = sizes[i] * sizes[j] > 20000 && rnd() % 16 != 0;
+                for (int f = 0; f < FILL_COUNT && !large; f++) {
+                    if (!one_gemm_i8(t, rows[m], sizes[i], sizes[j], (enum fill)f)) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+    return one_gemm_i8(t, 1, 33, 5000, FILL_WORST) && one_gemm_i8(t, 7, 67, 5000, FILL_WORST);
+}
+
+/* ── Convolutions ───────────────────────────────────────────────────────────────────────────── */
+
+static int64_t outputs(int64_t size, int64_t pads, int64_t kernel, int64_t stride, int64_t dil)
+{
+    return (size + pads - (kernel - 1) * dil - 1) / stride + 1;
+}
+
+/* The shapes that networks have, in small, and random ones of every kind. */
+static struct shr_conv_shape shape(unsigned i)
+{
+    static const struct shr_conv_shape known[] = {
+        {.n = 1,
+         .c = 1,
+         .h = 9,
+         .w = 9,
+         .oc = 8,
+         .kh = 3,
+         .kw = 3,
+         .pad_t = 1,
+         .pad_l = 1,
+         .pad_b = 1,
+         .pad_r = 1,
+         .groups = 1},
+        {.n = 2,
+         .c = 16,
+         .h = 8,
+         .w = 8,
+         .oc = 16,
+         .kh = 3,
+         .kw = 3,
+         .pad_t = 1,
+         .pad_l = 1,
+         .pad_b = 1,
+         .pad_r = 1,
+         .groups = 1},
+        {.n = 1,
+         .c = 24,
+         .h = 7,
+         .w = 7,
+         .oc = 24,
+         .kh = 3,
+         .kw = 3,
+         .pad_t = 1,
+         .pad_l = 1,
+         .pad_b = 1,
+         .pad_r = 1,
+         .groups = 24},
+        {.n = 1, .c = 33, .h = 5, .w = 6, .oc = 17, .kh = 1, .kw = 1, .groups = 1},
+        {.n = 1,
+         .c = 3,
+         .h = 11,
+         .w = 13,
+         .oc = 10,
+         .kh = 7,
+         .kw = 7,
+         .stride_h = 2,
+         .stride_w = 2,
+         .pad_t = 3,
+         .pad_l = 3,
+         .pad_b = 3,
+         .pad_r = 3,
+         .groups = 1},
+        {.n = 1,
+         .c = 5,
+         .h = 1,
+         .w = 31,
+         .oc = 6,
+         .kh = 1,
+         .kw = 5,
+         .pad_l = 2,
+         .pad_r = 1,
+         .groups = 1},
+    };
+    struct shr_conv_shape s;
+    if (i < SHR_COUNT_OF(known)) {
+        s = known[i];
+        s.stride_h = s.stride_h > 0 ? s.stride_h : 1;
+        s.stride_w = s.stride_w > 0 ? s.stride_w : 1;
+        s.dil_h = s.dil_w = 1;
+    } else {
+        int64_t cg = 1 + rnd_below(9), og = 1 + rnd_below(9);
+        s = (struct shr_conv_shape){.n = 1 + rnd_below(2),
+                                    .kh = 1 + rnd_below(4),
+                                    .kw = 1 + rnd_below(4),
+                                    .stride_h = 1 + rnd_below(3),
+                                    .stride_w = 1 + rnd_below(3),
+                                    .dil_h = 1 + rnd_below(2),
+                                    .dil_w = 1 + rnd_below(2),
+                                    .groups = 1 + rnd_below(3)};
+        s.c = cg * s.groups;
+        s.oc = og * s.groups;
+        s.pad_t = rnd_below((uint32_t)s.kh);
+        s.pad_l = rnd_below((uint32_t)s.kw);
+        s.pad_b = rnd_below((uint32_t)s.kh);
+        s.pad_r = rnd_below((uint32_t)s.kw);
+        s.h = (s.kh - 1) * s.dil_h + 1 + rnd_below(9);
+        s.w = (s.kw - 1) * s.dil_w + 1 + rnd_below(20);
+    }
+    s.oh = outputs(s.h, s.pad_t + s.pad_b, s.kh, s.stride_h, s.dil_h);
+    s.ow = outputs(s.w, s.pad_l + s.pad_r, s.kw, s.stride_w, s.dil_w);
+    return s;
+}
+
+static bool wrong_shape(const struct shr_conv_shape *s, const char *what)
+{
+    return wrong("%s: n %d c %d h %d w %d oc %d k %dx%d stride %dx%d pad %d %d %d %d dil %dx%d "
+                 "groups %d",
+                 what, (int)s->n, (int)s->c, (int)s->h, (int)s->w, (int)s->oc, (int)s->kh,
+                 (int)s->kw, (int)s->stride_h, (int)s->stride_w, (int)s->pad_t, (int)s->pad_l,
+                 (int)s->pad_b, (int)s->pad_r, (int)s->dil_h, (int)s->dil_w, (int)s->groups);
+}
+
+static bool run_conv_f32(const struct shr_kernels *k, const struct shr_conv_shape *s,
+                         const float *w, const float *bias, enum shr_act act, const float *x,
+                         float *y)
+{
+    size_t scratch = 0;
+    struct shr_conv_f32 *conv = k->conv_f32_new(s, w, bias, act, 1, &scratch);
+    if (conv == NULL) {
+        return false;
+    }
+    void *space = shr_mem_aligned(scratch + 1);
+    k->conv_f32_run(conv, x, y, space);
+    k->conv_f32_run(conv, x, y, space); /* again, with scratch that holds something */
+    k->conv_f32_free(conv);
+    shr_mem_free(space);
+    return true;
+}
+
+static void make_magnitudes(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] = fabsf(x[i]);
+    }
+}
+
+static bool one_conv_f32(const struct table *t, const struct shr_conv_shape *s)
+{
+    size_t n_w = (size_t)(s->oc * (s->c / s->groups) * s->kh * s->kw);
+    size_t n_x = (size_t)(s->n * s->c * s->h * s->w), n_y = (size_t)(s->n * s->oc * s->oh * s->ow);
+    float *w = floats(n_w, -1, 1), *x = floats(n_x, -1, 1), *size = need(n_y * sizeof *size);
+    float *bias = rnd() % 2 ? floats((size_t)s->oc, -1, 1) : NULL;
+    enum shr_act act = rnd() % 2 ? SHR_ACT_RELU : SHR_ACT_NONE;
+    struct out got = out_new(n_y * sizeof(float)), want = out_new(n_y * sizeof(float));
+    bool good = run_conv_f32(t->k, s, w, bias, act, x, (float *)got.p) &&
+                run_conv_f32(t->ref, s, w, bias, act, x, (float *)want.p);
+    make_magnitudes(w, n_w);
+    make_magnitudes(x, n_x);
+    good = good && run_conv_f32(t->ref, s, w, NULL, SHR_ACT_NONE, x, size);
+    for (size_t i = 0; i < n_y && good; i++) {
+        double d = fabs((double)((float *)got.p)[i] - ((float *)want.p)[i]);
+        good = d <= SUM_BOUND * (size[i] + 1.0);
+    }
+    good = good && out_whole(&got);
+    free(w);
+    free(x);
+    free(size);
+    free(bias);
+    out_free(&got);
+    out_free(&want);
+    return good ? true : wrong_shape(s, "conv_f32");
+}
+
+bool check_conv_f32(const struct table *t)
+{
+    for (unsigned i = 0; i < 60; i++) {
+        struct shr_conv_shape s = shape(i);
+        if (!one_conv_f32(t, &s)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool run_conv_i8(const struct shr_kernels *k, const struct shr_conv_i8_spec *spec,
+                        const uint8_t *x, int32_t x_zero, void *y)
+{
+    size_t scratch = 0;
+    struct shr_conv_i8 *conv = k->conv_i8_new(spec, &scratch);
+    if (conv == NULL) {
+        return false;
+    }
+    void *space = need(scratch);
+    k->conv_i8_run(conv, x, x_zero, y, space);
+    k->conv_i8_free(conv);
+    free(space);
+    return true;
+}
+
+static bool one_conv_i8(const struct table *t, const struct shr_conv_shape *s, enum fill f)
+{
+    size_t k = (size_t)(s->c / s->groups * s->kh * s->kw), oc = (size_t)s->oc;
+    size_t n_y = (size_t)(s->n * s->oc * s->oh * s->ow);
+    int8_t *w = bytes_s8(oc * k, f);
+    uint8_t *x = bytes_u8((size_t)(s->n * s->c * s->h * s->w), f);
+    int32_t *zero = rnd() % 2 ? ints(oc, -128, 127) : NULL;
+    int32_t *bias = rnd() % 2 ? ints(oc, -100000, 100000) : NULL;
+    float *scale = scales(oc, k), *bias_f32 = rnd() % 2 ? floats(oc, -1, 1) : NULL;
+    bool good = true;
+    for (size_t i = 0; i < SHR_COUNT_OF(outs) && good; i++) {
+        struct shr_conv_i8_spec spec = {.shape = *s,
+                                        .w = w,
+                                        .w_zero = zero,
+                                        .bias = bias,
+                                        .out = outs[i],
+                                        .scale = scale,
+                                        .bias_f32 = bias_f32,
+                                        .y_zero = (int32_t)rnd_below(256) - (i == 3 ? 128 : 0),
+                                        .act = rnd() % 2 ? SHR_ACT_RELU : SHR_ACT_NONE};
+        if (outs[i] == SHR_GEMM_I32) {
+            spec.scale = spec.bias_f32 = NULL;
+        }
+        int32_t x_zero = (int32_t)rnd_below(256);
+        struct out got = out_new(n_y * out_size(outs[i])), want = out_new(got.n);
+        good = run_conv_i8(t->k, &spec, x, x_zero, got.p) &&
+               run_conv_i8(t->ref, &spec, x, x_zero, want.p) && out_same(&got, &want);
+        out_free(&got);
+        out_free(&want);
+    }
+    free(w);
+    free(x);
+    free(zero);
+    free(bias);
+    free(scale);
+    free(bias_f32);
+    return good ? true : wrong_shape(s, "conv_i8");
+}
+
+bool check_conv_i8(const struct table *t)
+{
+    for (unsigned i = 0; i < 300; i++) {
+        struct shr_conv_shape s = shape(i);
+        if (i % 5 == 4 && i > 5) { /* depthwise */
+            s.groups = s.oc = s.c;
+        }
+        if (!one_conv_i8(t, &s, (enum fill)(i % FILL_COUNT))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool check_maxpool_u8(const struct table *t)
+{
+    for (unsigned i = 0; i < 200; i++) {
+        struct shr_conv_shape s = shape(i);
+        s.c = 1 + rnd_below(70);
+        s.oc = s.c;
+        s.groups = 1;
+        uint8_t *x = bytes_u8((size_t)(s.n * s.c * s.h * s.w), FILL_RANDOM);
+        struct out got = out_new((size_t)(s.n * s.c * s.oh * s.ow)), want = out_new(got.n);
+        t->k->maxpool_u8(&s, x, got.p);
+        t->ref->maxpool_u8(&s, x, want.p);
+        bool good = out_same(&got, &want);
+        free(x);
+        out_free(&got);
+        out_free(&want);
+        if (!good) {
+            return wrong_shape(&s, "maxpool_u8");
+        }
+    }
+    return true;
+}

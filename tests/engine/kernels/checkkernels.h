@@ -1,0 +1,65 @@
+/* The checks of every kernel table against the reference, and their timing (--bench).
+ *
+ * Inputs are allocated to the byte, so that the sanitizers see a read beyond them; outputs stand
+ * between guard bytes. */
+#ifndef CHECKKERNELS_H
+#define CHECKKERNELS_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+enum fill {
+    FILL_RANDOM, /* all values */
+    FILL_WORST,  /* those that make sums overflow: 255, and -128 or 127 */
+    FILL_COUNT
+};
+
+struct table {
+    const struct shr_kernels *k, *ref;
+    char name[64];
+};
+
+uint32_t rnd(void);                          /* a fixed sequence */
+uint32_t rnd_below(uint32_t n);              /* n > 0 */
+void *need(size_t n);                        /* memory or abort */
+uint8_t *bytes_u8(size_t n, enum fill f);    /* to be freed */
+int8_t *bytes_s8(size_t n, enum fill f);     /* likewise */
+float *floats(size_t n, float lo, float hi); /* likewise */
+int32_t *ints(size_t n, int32_t lo, int32_t hi);
+
+/* An output of n bytes between guards. */
+struct out {
+    uint8_t *base, *p;
+    size_t n;
+};
+struct out out_new(size_t n);
+bool out_same(const struct out *a, const struct out *b); /* contents equal, guards whole */
+bool out_whole(const struct out *a);                     /* guards whole */
+void out_free(struct out *a);
+
+/* Says what went wrong, once a check, and returns false. */
+bool wrong(const char *format, ...) SHR_PRINTF(1, 2);
+
+extern const size_t sizes[]; /* odd ones, ends with 0 */
+
+bool check_gemm_f32(const struct table *t);
+bool check_gemm_i8(const struct table *t);
+bool check_conv_f32(const struct table *t);
+bool check_conv_i8(const struct table *t);
+bool check_maxpool_u8(const struct table *t);
+bool check_add_u8(const struct table *t);
+bool check_flip_u8(const struct table *t);
+bool check_transpose(const struct table *t);
+bool check_quantize(const struct table *t);
+bool check_dequantize(const struct table *t);
+bool check_nhwc(const struct table *t);
+bool check_minmax_f32(const struct table *t);
+bool check_elementwise_f32(const struct table *t);
+bool check_sigmoid_f32(const struct table *t);
+bool check_tanh_f32(const struct table *t);
+
+void bench(const struct table *t);
+
+#endif
