@@ -114,6 +114,14 @@ def test_the_sources_are_formatted():
     subprocess.run([formatter, "--dry-run", "-Werror", *map(str, files)], check=True, cwd=ROOT)
 
 
+def test_the_reading_order_names_files_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`((?:base|engine|storage|server|api|clients|tests)/[\w/.]+\.\w+)`", text)
+    assert len(named) > 10
+    for file in named:
+        assert (ROOT / file).exists(), file
+
+
 def test_the_project_stands_alone():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, text=True,
                              stdout=subprocess.PIPE).stdout.split()
