@@ -26,13 +26,14 @@ struct shr_edge {            /* one input slot of a node */
 };
 
 struct shr_value {
+    struct shr_graph *graph;
     const char *name;
     struct shr_type type;       /* as declared or inferred; may be unknown */
     struct shr_tensor constant; /* known data (initializer, Constant); data NULL = not constant */
     struct shr_node *producer;  /* NULL for inputs and initializers */
     size_t producer_slot;
-    struct shr_edge *uses; /* first edge */
-    size_t n_uses;         /* edges; graph outputs and captures are not counted */
+    struct shr_edge *uses, *last_use; /* first and last edge */
+    size_t n_uses;                    /* edges; graph outputs and captures are not counted */
     bool is_input, is_output;
     bool captured;     /* read by a subgraph kept as bytes: must stay, under this name */
     bool was_declared; /* in value_info, or typed as input or output */
@@ -81,6 +82,8 @@ struct shr_node {
     struct shr_edge *in;
     struct shr_value **out; /* NULL = omitted output */
     struct shr_attr *attrs;
+    struct shr_value **captures; /* values of the graph that its subgraphs read */
+    size_t n_captures;
     size_t index; /* position; valid after shr_graph_number */
     struct shr_extra *extra;
 };
@@ -95,6 +98,8 @@ struct shr_graph {
     struct shr_map values; /* by name */
     size_t n_inputs, n_outputs;
     struct shr_value **inputs, **outputs; /* inputs include initializers that the file lists */
+    struct shr_value **captures; /* read by parts of the model kept as bytes (training_info) */
+    size_t n_captures;
     struct shr_extra *extra;
 };
 
@@ -102,11 +107,18 @@ struct shr_opset {
     struct shr_opset *next;
     const char *domain;
     int64_t version;
+    struct shr_extra *extra;
 };
 
 struct shr_metadata {
     struct shr_metadata *next;
     const char *key, *value;
+    struct shr_extra *extra;
+};
+
+struct shr_kept { /* what extras and raw attributes point into; clones share it */
+    atomic_size_t readers;
+    struct shr_arena arena;
 };
 
 struct shr_model {
@@ -116,10 +128,11 @@ struct shr_model {
     struct shr_opset *opsets;
     const char *producer_name, *producer_version, *domain, *doc;
     struct shr_metadata *metadata;
+    struct shr_kept *kept; /* NULL = nothing kept */
     struct shr_extra *extra;
 };
 
-/* Models (graph/clone.c, graph/graph.c) */
+/* Models (graph/clone.c, graph/model.c) */
 struct shr_model *shr_model_new(void); /* empty; NULL when out of memory */
 int shr_model_clone(const struct shr_model *model, struct shr_model **ret,
                     struct shr_err *err) SHR_MUSTCHECK;                     /* shares the weights */
@@ -137,25 +150,38 @@ int shr_graph_fresh_value(struct shr_graph *g, const char *stem, struct shr_valu
 /* A new initializer; its name as above; takes the tensor, also on failure. */
 int shr_graph_add_constant(struct shr_graph *g, const char *stem, struct shr_tensor take_tensor,
                            struct shr_value **ret, struct shr_err *err) SHR_MUSTCHECK;
-/* Gives an existing initializer new data and type; takes the tensor. */
+/* Gives an existing initializer, or the output of a Constant node, new data and type; takes the
+ * tensor. */
 void shr_value_set_constant(struct shr_value *v, struct shr_tensor take_tensor);
+/* Appends a value to the inputs or outputs of the graph. */
+int shr_graph_add_input(struct shr_graph *g, struct shr_value *v,
+                        struct shr_err *err) SHR_MUSTCHECK;
+int shr_graph_add_output(struct shr_graph *g, struct shr_value *v,
+                         struct shr_err *err) SHR_MUSTCHECK;
 /* Forgets a value that has no producer, uses or role. */
 void shr_graph_remove_value(struct shr_graph *g, struct shr_value *v);
 bool shr_value_is_constant(const struct shr_value *v); /* v may be NULL: false */
+/* An initializer that counts as parameters of the model: floating-point or quantized weights and
+ * biases, not the scales and zero points of quantization, not shapes and indices. */
+bool shr_value_is_parameter(const struct shr_value *v);
 /* The only consumer, or NULL when there are none, several, or v is a graph output or captured. */
 struct shr_node *shr_value_single_use(const struct shr_value *v);
 
-/* Nodes. before NULL = at the end. Inputs may hold NULL; outputs must have no producer yet. */
+/* Nodes. before NULL = at the end. Inputs may hold NULL; outputs must have no producer yet. The
+ * node's op is NULL until the next shr_model_resolve. */
 int shr_graph_add_node(struct shr_graph *g, struct shr_node *before, const char *domain,
                        const char *op_type, const char *name, struct shr_value *const *in,
                        size_t n_in, struct shr_value *const *out, size_t n_out,
                        struct shr_node **ret, struct shr_err *err) SHR_MUSTCHECK;
-void shr_graph_remove_node(struct shr_graph *g, struct shr_node *node); /* its outputs stay */
+/* Its outputs stay; that of a Constant becomes an initializer. */
+void shr_graph_remove_node(struct shr_graph *g, struct shr_node *node);
 void shr_node_set_input(struct shr_node *node, size_t slot,
                         struct shr_value *value); /* slot < n_in */
 int shr_node_resize_inputs(struct shr_graph *g, struct shr_node *node, size_t n_in,
                            struct shr_err *err) SHR_MUSTCHECK;
-/* All consumers of `from` read `to`; graph outputs too if `to` may take the name. */
+/* All consumers of `from` read `to`. Where `from` is a graph output, `to` takes its place and its
+ * name if it can: it is computed by a node, is no output itself, and neither is captured. Else the
+ * output stays with `from` (from->is_output tells). */
 void shr_value_replace_uses(struct shr_value *from, struct shr_value *to);
 struct shr_value *shr_node_in(const struct shr_node *node, size_t slot);  /* NULL when omitted */
 struct shr_value *shr_node_out(const struct shr_node *node, size_t slot); /* NULL when omitted */
@@ -163,6 +189,10 @@ bool shr_node_is(const struct shr_node *node,
                  const char *op_type); /* of domain ai.onnx; NULL: false */
 /* The name, or for a nameless node the op type and first output: for messages. text is returned. */
 const char *shr_node_label(const struct shr_node *node, char *text, size_t size);
+
+/* "float32 [N, 784]": dims that are unknown are "?", an unknown rank is "[…]". text is returned. */
+const char *shr_type_text(const struct shr_type *type, char *text, size_t size);
+bool shr_type_equal(const struct shr_type *a, const struct shr_type *b); /* symbols by name */
 
 /* Attributes (graph/attr.c). Getters return the fallback when absent or of another kind. */
 const struct shr_attr *shr_node_attr(const struct shr_node *node, const char *name);
@@ -179,13 +209,20 @@ int shr_node_set_ints(struct shr_graph *g, struct shr_node *node, const char *na
                       const int64_t *values, size_t n, struct shr_err *err) SHR_MUSTCHECK;
 int shr_node_set_text(struct shr_graph *g, struct shr_node *node, const char *name,
                       const char *value, struct shr_err *err) SHR_MUSTCHECK;
+int shr_node_set_tensor(struct shr_graph *g, struct shr_node *node, const char *name,
+                        struct shr_tensor take_tensor, struct shr_err *err) SHR_MUSTCHECK;
+/* The attribute of that name, emptied and of the given kind; added at the end when new. */
+int shr_node_put_attr(struct shr_graph *g, struct shr_node *node, const char *name,
+                      enum shr_attr_kind kind, struct shr_attr **ret,
+                      struct shr_err *err) SHR_MUSTCHECK;
 
 /* The whole */
 int shr_graph_sort(struct shr_graph *g,
                    struct shr_err *err) SHR_MUSTCHECK; /* INVALID: a cycle, with a node of it */
 int shr_graph_check(const struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 void shr_graph_number(struct shr_graph *g); /* sets node->index */
-/* Removes nodes and initializers that no output or capture needs; returns how many nodes. */
+/* Removes nodes and initializers that no output or capture needs; returns how many nodes. The
+ * nodes must be in topological order. */
 size_t shr_graph_drop_unused(struct shr_graph *g);
 
 #define SHR_EACH_NODE(node, g)                                                                     \
