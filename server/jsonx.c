@@ -31,8 +31,7 @@ int srv_json_only(struct srv_json_at at, const char *const *names, struct shr_er
 {
     const char *key = NULL;
     json_t *value = NULL;
-    json_object_foreach((json_t *)at.object, key, value)
-    {
+    json_object_foreach ((json_t *)at.object, key, value) {
         size_t i = 0;
         while (names[i] != NULL && strcmp(names[i], key) != 0) {
             i++;
@@ -53,7 +52,7 @@ static int wrong_type(struct srv_json_at at, const char *name, const char *wante
 int srv_json_text(struct srv_json_at at, const char *name, struct shr_arena *arena,
                   const char **ret, struct shr_err *err)
 {
-    const json_t *value = json_object_get(at.object, name);
+    json_t *value = json_object_get(at.object, name);
     if (value == NULL) {
         return SHR_OK;
     }
@@ -71,7 +70,7 @@ int srv_json_text(struct srv_json_at at, const char *name, struct shr_arena *are
 int srv_json_int(struct srv_json_at at, const char *name, int64_t min, int64_t max, int64_t *ret,
                  struct shr_err *err)
 {
-    const json_t *value = json_object_get(at.object, name);
+    json_t *value = json_object_get(at.object, name);
     if (value == NULL) {
         return SHR_OK;
     }
@@ -91,7 +90,7 @@ int srv_json_int(struct srv_json_at at, const char *name, int64_t min, int64_t m
 int srv_json_number(struct srv_json_at at, const char *name, double min, double max, double *ret,
                     struct shr_err *err)
 {
-    const json_t *value = json_object_get(at.object, name);
+    json_t *value = json_object_get(at.object, name);
     if (value == NULL) {
         return SHR_OK;
     }
@@ -109,7 +108,7 @@ int srv_json_number(struct srv_json_at at, const char *name, double min, double 
 
 int srv_json_bytes(struct srv_json_at at, const char *name, uint64_t *ret, struct shr_err *err)
 {
-    const json_t *value = json_object_get(at.object, name);
+    json_t *value = json_object_get(at.object, name);
     if (value == NULL) {
         return SHR_OK;
     }
@@ -123,10 +122,10 @@ int srv_json_bytes(struct srv_json_at at, const char *name, uint64_t *ret, struc
     return wrong_type(at, name, "a number of bytes or a text such as \"2GiB\"", err);
 }
 
-int srv_json_array(struct srv_json_at at, const char *name, size_t max, const json_t **ret,
+int srv_json_array(struct srv_json_at at, const char *name, size_t max, json_t **ret,
                    struct shr_err *err)
 {
-    const json_t *value = json_object_get(at.object, name);
+    json_t *value = json_object_get(at.object, name);
     if (value == NULL) {
         return SHR_OK;
     }
@@ -141,10 +140,9 @@ int srv_json_array(struct srv_json_at at, const char *name, size_t max, const js
     return SHR_OK;
 }
 
-int srv_json_object(struct srv_json_at at, const char *name, const json_t **ret,
-                    struct shr_err *err)
+int srv_json_object(struct srv_json_at at, const char *name, json_t **ret, struct shr_err *err)
 {
-    const json_t *value = json_object_get(at.object, name);
+    json_t *value = json_object_get(at.object, name);
     if (value == NULL) {
         return SHR_OK;
     }

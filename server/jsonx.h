@@ -17,7 +17,7 @@ int srv_json_parse(const char *text, size_t n, const char *what, json_t **ret,
 
 /* "pipeline[1]." + "amount": a path for messages. at "" = the top. */
 struct srv_json_at {
-    const json_t *object;
+    json_t *object;
     const char *path; /* "" or ending with a dot */
 };
 
@@ -35,9 +35,9 @@ int srv_json_number(struct srv_json_at at, const char *name, double min, double 
 int srv_json_bytes(struct srv_json_at at, const char *name, uint64_t *ret,
                    struct shr_err *err) SHR_MUSTCHECK;
 /* The member when it is an array or object; NULL when it is missing. */
-int srv_json_array(struct srv_json_at at, const char *name, size_t max, const json_t **ret,
+int srv_json_array(struct srv_json_at at, const char *name, size_t max, json_t **ret,
                    struct shr_err *err) SHR_MUSTCHECK;
-int srv_json_object(struct srv_json_at at, const char *name, const json_t **ret,
+int srv_json_object(struct srv_json_at at, const char *name, json_t **ret,
                     struct shr_err *err) SHR_MUSTCHECK;
 
 /* Sets name to take_value in object; false when either is NULL or memory ran out. */

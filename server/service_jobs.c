@@ -16,8 +16,8 @@ struct submission { /* all zero = empty */
     struct job_recipe recipe;
     struct shr_arena arena;
     struct store_item model;
-    json_t *ids;          /* what the names stood for when the job was accepted */
-    char *recipe_text;    /* {"job": canonical recipe, "ids": …} */
+    json_t *ids;             /* what the names stood for when the job was accepted */
+    char *recipe_text;       /* {"job": canonical recipe, "ids": …} */
     struct shr_buf datasets; /* ids, separated by a blank */
 };
 
@@ -74,8 +74,7 @@ static int prepare(struct srv *srv, const char *body, size_t n, struct submissio
     json_t *request = NULL;
     int code = srv_json_parse(body, n, "body", &request, err);
     if (code == SHR_OK) {
-        code =
-            job_recipe_parse(request, (int64_t)srv->settings.max_threads, &s->recipe, err);
+        code = job_recipe_parse(request, (int64_t)srv->settings.max_threads, &s->recipe, err);
     }
     json_decref(request);
     if (code == SHR_OK) {
@@ -140,9 +139,10 @@ int srv_job_submit(struct srv *srv, const char *body, size_t n, const char *idem
                            srv->settings.queue_max);
     } else if (code == SHR_ERR_CONFLICT && added.id != NULL) {
         is_replay = strcmp(added.request_sha256, sha256) == 0;
-        code = is_replay ? SHR_OK
-                         : shr_err_set(err, SHR_ERR_CONFLICT,
-                                       "Idempotency-Key: job %s has it with another body", added.id);
+        code = is_replay
+                   ? SHR_OK
+                   : shr_err_set(err, SHR_ERR_CONFLICT,
+                                 "Idempotency-Key: job %s has it with another body", added.id);
     }
     if (code == SHR_OK) {
         code = view(srv, &added, ret, err);
@@ -303,9 +303,9 @@ int srv_job_delete(struct srv *srv, const char *id, struct shr_err *err)
     if (code != SHR_OK) {
         return code;
     }
-    code = is_final(&job) ? store_job_delete(srv->store, id, err)
-                          : shr_err_set(err, SHR_ERR_CONFLICT, "job %s is %s: cancel it first", id,
-                                        job.state);
+    code = is_final(&job)
+               ? store_job_delete(srv->store, id, err)
+               : shr_err_set(err, SHR_ERR_CONFLICT, "job %s is %s: cancel it first", id, job.state);
     store_job_finish(&job);
     return code;
 }

@@ -226,8 +226,9 @@ static int load_defaults(struct srv_settings *settings, char **env, struct shr_e
         return SHR_OK;
     }
     settings->state_dir = shr_arena_strndup(&settings->arena, dir, strcspn(dir, ":"));
-    return settings->state_dir != NULL ? SHR_OK
-                                       : shr_err_set(err, SHR_ERR_NOMEM, "state_dir: out of memory");
+    return settings->state_dir != NULL
+               ? SHR_OK
+               : shr_err_set(err, SHR_ERR_NOMEM, "state_dir: out of memory");
 }
 
 static char *trim(char *text)

@@ -17,7 +17,7 @@
 
 enum srv_log_format { SRV_LOG_TEXT, SRV_LOG_JSON };
 
-struct srv_settings { /* all zero = empty */
+struct srv_settings {              /* all zero = empty */
     struct shr_arena arena;        /* owns the texts */
     const char *config;            /* path of the file that was read, or NULL */
     struct srv_http_settings http; /* see service.h */

@@ -23,7 +23,8 @@ struct srv {
 };
 
 /* Opens the store and recovers jobs that were running. Takes the settings. */
-int srv_new(struct srv_settings *take_settings, struct srv **ret, struct shr_err *err) SHR_MUSTCHECK;
+int srv_new(struct srv_settings *take_settings, struct srv **ret,
+            struct shr_err *err) SHR_MUSTCHECK;
 void srv_free(struct srv *srv); /* no job may run and no request be open */
 
 /* Names of models, datasets and jobs: [a-z0-9][a-z0-9._-]{0,127}. */

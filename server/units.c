@@ -66,7 +66,7 @@ const char *srv_bytes_format(double bytes, char *text, size_t size)
 
 const char *srv_number_format(double value, char *text, size_t size)
 {
-    if (value != floor(value) || fabs(value) >= 1e15) {
+    if ((value != floor(value) && fabs(value) < 1000.0) || fabs(value) >= 1e15) {
         snprintf(text, size, "%.3g", value);
         return text;
     }

@@ -16,13 +16,13 @@ bool srv_bytes_parse(const char *text, uint64_t *ret_bytes);
 /* "272.1 KB", "1.07 MB": decimal units, three or four digits. */
 const char *srv_bytes_format(double bytes, char *text, size_t size);
 
-/* "266,610" of a whole number, else three significant digits. */
+/* "266,610" of a whole number or one from 1000 on, else three significant digits. */
 const char *srv_number_format(double value, char *text, size_t size);
 
 /* RFC 3339, UTC, milliseconds: "2026-03-01T12:00:00.000Z". */
 const char *srv_time_format(int64_t time_us, char *text, size_t size);
 
-int64_t srv_time_now_us(void);      /* since 1970, UTC: for records */
-uint64_t srv_clock_ms(void); /* monotonic: for durations */
+int64_t srv_time_now_us(void); /* since 1970, UTC: for records */
+uint64_t srv_clock_ms(void);   /* monotonic: for durations */
 
 #endif

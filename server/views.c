@@ -65,9 +65,9 @@ static json_t *shape_json(int rank, const int64_t *dim, const char *const *sym)
     }
     json_t *shape = json_array();
     for (int i = 0; i < rank; i++) {
-        json_t *one = dim[i] >= 0                       ? json_integer((json_int_t)dim[i])
+        json_t *one = dim[i] >= 0                     ? json_integer((json_int_t)dim[i])
                       : sym != NULL && sym[i] != NULL ? json_string(sym[i])
-                                                        : json_null();
+                                                      : json_null();
         if (!add(shape, one)) {
             json_decref(shape);
             return NULL;
@@ -271,7 +271,7 @@ static json_t *progress_json(struct srv *srv, const struct store_job *job)
 }
 
 /* Asserts are judged from what is stored, here as in the worker: one truth. */
-static json_t *asserts_json(struct srv *srv, const struct store_job *job, const json_t *recipe,
+static json_t *asserts_json(struct srv *srv, const struct store_job *job, json_t *recipe,
                             const struct store_steps *steps)
 {
     struct job_recipe parsed = {0};
@@ -282,8 +282,8 @@ static json_t *asserts_json(struct srv *srv, const struct store_job *job, const 
         json_t *texts = json_object_get(recipe, "assert");
         json_t *list = json_array();
         for (size_t i = 0; i < json_array_size(texts); i++) {
-            if (!add(list, json_pack("{s:O, s:n, s:n}", "assert", json_array_get(texts, i),
-                                     "holds", "value"))) {
+            if (!add(list, json_pack("{s:O, s:n, s:n}", "assert", json_array_get(texts, i), "holds",
+                                     "value"))) {
                 json_decref(list);
                 return NULL;
             }
@@ -298,18 +298,17 @@ static json_t *asserts_json(struct srv *srv, const struct store_job *job, const 
 static bool put_links(json_t *json, const struct store_job *job)
 {
     static const struct {
-        const char *name, *format;
+        const char *name, *before, *after;
     } links[] = {
-        {"self", "/v1/jobs/%s"},
-        {"events", "/v1/jobs/%s/events"},
-        {"report", "/v1/jobs/%s/report"},
-        {"artifacts", "/v1/jobs/%s/artifacts"},
-        {"compare", "/v1/compare?ids=%s"},
+        {"self", "/v1/jobs/", ""},           {"events", "/v1/jobs/", "/events"},
+        {"report", "/v1/jobs/", "/report"},  {"artifacts", "/v1/jobs/", "/artifacts"},
+        {"compare", "/v1/compare?ids=", ""},
     };
     json_t *object = json_object();
     bool ok = object != NULL;
     for (size_t i = 0; ok && i < sizeof links / sizeof links[0]; i++) {
-        ok = srv_json_put(object, links[i].name, json_sprintf(links[i].format, job->id));
+        ok = srv_json_put(object, links[i].name,
+                          json_sprintf("%s%s%s", links[i].before, job->id, links[i].after));
     }
     return srv_json_put(json, "links", whole(object, ok));
 }
@@ -347,9 +346,8 @@ json_t *srv_job_line(struct srv *srv, const struct store_job *job)
 {
     json_t *stored = json_loads(job->recipe, 0, NULL);
     json_t *json = json_object();
-    const bool ok =
-        stored != NULL && put_head(json, srv, job) &&
-        srv_json_put(json, "pipeline", passes_json(json_object_get(stored, "job")));
+    const bool ok = stored != NULL && put_head(json, srv, job) &&
+                    srv_json_put(json, "pipeline", passes_json(json_object_get(stored, "job")));
     json_decref(stored);
     return whole(json, ok);
 }
@@ -366,11 +364,10 @@ json_t *srv_job_json(struct srv *srv, const struct store_job *job, const struct 
 {
     json_t *stored = json_loads(job->recipe, 0, NULL);
     json_t *json = json_object();
-    const bool ok =
-        stored != NULL && put_head(json, srv, job) && put_recipe(json, stored) &&
-        srv_json_put(json, "asserts",
-                     asserts_json(srv, job, json_object_get(stored, "job"), steps)) &&
-        srv_json_put(json, "steps", steps_json(steps, false)) && put_links(json, job);
+    const bool ok = stored != NULL && put_head(json, srv, job) && put_recipe(json, stored) &&
+                    srv_json_put(json, "asserts",
+                                 asserts_json(srv, job, json_object_get(stored, "job"), steps)) &&
+                    srv_json_put(json, "steps", steps_json(steps, false)) && put_links(json, job);
     json_decref(stored);
     return whole(json, ok);
 }

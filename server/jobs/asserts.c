@@ -78,7 +78,8 @@ static int parse_name(const char *text, size_t n, struct shr_arena *arena, struc
     static const struct {
         const char *end;
         enum job_assert_of of;
-    } derived[] = {{"", JOB_ASSERT_VALUE}, {"_drop", JOB_ASSERT_DROP}, {"_ratio", JOB_ASSERT_RATIO}};
+    } derived[] = {
+        {"", JOB_ASSERT_VALUE}, {"_drop", JOB_ASSERT_DROP}, {"_ratio", JOB_ASSERT_RATIO}};
 
     for (size_t i = 0; i < sizeof derived / sizeof derived[0]; i++) {
         if (!ends_with(text, n, derived[i].end)) {

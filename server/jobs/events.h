@@ -1,4 +1,5 @@
-/* Events of jobs: stored first, then told to the one listener, and rendered for SSE. Thread: any. */
+/* Events of jobs: stored first, then told to the one listener, and rendered for SSE. Thread: any.
+ */
 #ifndef SRV_JOBS_EVENTS_H
 #define SRV_JOBS_EVENTS_H
 

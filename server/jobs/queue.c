@@ -149,8 +149,8 @@ static void dispatch(struct srv *srv)
             srv_log(SRV_LOG_ERROR, NULL, "cannot start the next job: %s", err.msg);
             return; /* the next wake or tick tries again */
         }
-        srv_log(SRV_LOG_INFO, task->job.id, "starts: model %s, attempt %lld",
-                task->job.model_name, (long long)task->job.attempt);
+        srv_log(SRV_LOG_INFO, task->job.id, "starts: model %s, attempt %lld", task->job.model_name,
+                (long long)task->job.attempt);
         job_local_submit(queue->loop, task, on_done);
     }
 }

@@ -25,11 +25,11 @@ enum job_stop { JOB_STOP_NONE, JOB_STOP_USER, JOB_STOP_TIME, JOB_STOP_SHUTDOWN }
 
 struct job_task { /* a running job; made and freed on the loop */
     struct srv *srv;
-    struct store_job job;       /* as it was claimed */
-    atomic_bool cancel;         /* the token that the engine polls */
-    atomic_int stop;            /* enum job_stop */
-    uint64_t started_ms;        /* monotonic */
-    uint64_t max_memory;        /* the settings at the start of the job */
+    struct store_job job; /* as it was claimed */
+    atomic_bool cancel;   /* the token that the engine polls */
+    atomic_int stop;      /* enum job_stop */
+    uint64_t started_ms;  /* monotonic */
+    uint64_t max_memory;  /* the settings at the start of the job */
     unsigned max_seconds;
     struct job_progress progress;
     uv_work_t work;
@@ -38,7 +38,7 @@ struct job_task { /* a running job; made and freed on the loop */
     enum job_state outcome; /* where the job goes when it has run */
     char *error;            /* problem JSON of a failed job, or NULL; owned */
     const char *verdict;    /* "", "pass", "fail" */
-    struct job_task *next; /* under the queue's lock */
+    struct job_task *next;  /* under the queue's lock */
 };
 
 struct job_queue {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "jsonx.h"
 #include "srv.h"
 
@@ -12,8 +13,7 @@ const char *const job_data_names[JOB_DATA_COUNT] = {"train", "calibrate", "evalu
 
 /* ── Passes ─────────────────────────────────────────────────────────────────────────────────── */
 
-static int set_list(struct shr_args *args, const char *name, const json_t *list,
-                    struct shr_err *err)
+static int set_list(struct shr_args *args, const char *name, json_t *list, struct shr_err *err)
 {
     const size_t n = json_array_size(list);
     const char **texts = shr_mem_new(n + 1, sizeof *texts);
@@ -32,8 +32,7 @@ static int set_list(struct shr_args *args, const char *name, const json_t *list,
     return code;
 }
 
-static int set_param(struct shr_args *args, const char *name, const json_t *value,
-                     struct shr_err *err)
+static int set_param(struct shr_args *args, const char *name, json_t *value, struct shr_err *err)
 {
     switch (json_typeof(value)) {
     case JSON_TRUE:
@@ -56,7 +55,7 @@ static int set_param(struct shr_args *args, const char *name, const json_t *valu
 }
 
 /* One entry of the pipeline; messages begin with the parameter. */
-static int parse_pass(const json_t *entry, struct shr_args *ret, struct shr_err *err)
+static int parse_pass(json_t *entry, struct shr_args *ret, struct shr_err *err)
 {
     const char *name = json_string_value(json_object_get(entry, "pass"));
     if (name == NULL) {
@@ -70,8 +69,7 @@ static int parse_pass(const json_t *entry, struct shr_args *ret, struct shr_err 
     int code = shr_args_init(&args, pass, err);
     const char *key = NULL;
     json_t *value = NULL;
-    json_object_foreach((json_t *)entry, key, value)
-    {
+    json_object_foreach ((json_t *)entry, key, value) {
         if (code == SHR_OK && strcmp(key, "pass") != 0) {
             code = set_param(&args, key, value, err);
         }
@@ -86,7 +84,7 @@ static int parse_pass(const json_t *entry, struct shr_args *ret, struct shr_err 
 
 static int parse_pipeline(struct srv_json_at at, struct job_recipe *recipe, struct shr_err *err)
 {
-    const json_t *pipeline = NULL;
+    json_t *pipeline = NULL;
     int code = srv_json_array(at, "pipeline", JOB_MAX_PASSES, &pipeline, err);
     if (code != SHR_OK) {
         return code;
@@ -95,7 +93,7 @@ static int parse_pipeline(struct srv_json_at at, struct job_recipe *recipe, stru
         return shr_err_set(err, SHR_ERR_INVALID, "pipeline: must have at least one pass");
     }
     for (size_t i = 0; i < json_array_size(pipeline); i++) {
-        const json_t *entry = json_array_get(pipeline, i);
+        json_t *entry = json_array_get(pipeline, i);
         if (!json_is_object(entry)) {
             return shr_err_set(err, SHR_ERR_INVALID, "pipeline[%zu]: must be an object", i);
         }
@@ -114,7 +112,7 @@ static int parse_pipeline(struct srv_json_at at, struct job_recipe *recipe, stru
 static int parse_data(struct srv_json_at top, struct job_recipe *recipe, struct shr_err *err)
 {
     static const char *const fields[] = {"train", "calibrate", "evaluate", NULL};
-    const json_t *data = NULL;
+    json_t *data = NULL;
     int code = srv_json_object(top, "data", &data, err);
     if (code != SHR_OK || data == NULL) {
         return code;
@@ -150,7 +148,7 @@ static int check_needs(const struct job_recipe *recipe, struct shr_err *err)
 
 static int parse_metrics(struct srv_json_at at, struct job_recipe *recipe, struct shr_err *err)
 {
-    const json_t *list = NULL;
+    json_t *list = NULL;
     const int code = srv_json_array(at, "metrics", JOB_MAX_METRICS, &list, err);
     if (code != SHR_OK) {
         return code;
@@ -172,7 +170,7 @@ static int parse_metrics(struct srv_json_at at, struct job_recipe *recipe, struc
 
 static int parse_batches(struct srv_json_at at, struct job_recipe *recipe, struct shr_err *err)
 {
-    const json_t *list = NULL;
+    json_t *list = NULL;
     const int code = srv_json_array(at, "batch", JOB_MAX_BATCHES, &list, err);
     if (code != SHR_OK || list == NULL) {
         return code;
@@ -182,7 +180,7 @@ static int parse_batches(struct srv_json_at at, struct job_recipe *recipe, struc
     }
     recipe->n_batch = json_array_size(list);
     for (size_t i = 0; i < recipe->n_batch; i++) {
-        const json_t *value = json_array_get(list, i);
+        json_t *value = json_array_get(list, i);
         recipe->batch[i] = json_integer_value(value); /* 0 for other types */
         if (recipe->batch[i] < 1 || recipe->batch[i] > 65536) {
             return shr_err_set(err, SHR_ERR_INVALID,
@@ -196,7 +194,7 @@ static int parse_latency(struct srv_json_at evaluate, int64_t max_threads,
                          struct job_recipe *recipe, struct shr_err *err)
 {
     static const char *const fields[] = {"batch", "threads", "seconds", NULL};
-    const json_t *value = json_object_get(evaluate.object, "latency");
+    json_t *value = json_object_get(evaluate.object, "latency");
     if (json_is_boolean(value)) {
         recipe->latency = json_is_true(value);
         return SHR_OK;
@@ -223,7 +221,7 @@ static int parse_evaluate(struct srv_json_at top, int64_t max_threads, struct jo
                           struct shr_err *err)
 {
     static const char *const fields[] = {"metrics", "latency", "samples", NULL};
-    const json_t *evaluate = NULL;
+    json_t *evaluate = NULL;
     int code = srv_json_object(top, "evaluate", &evaluate, err);
     if (code != SHR_OK || evaluate == NULL) {
         return code;
@@ -244,7 +242,7 @@ static int parse_evaluate(struct srv_json_at top, int64_t max_threads, struct jo
 
 static int parse_asserts(struct srv_json_at at, struct job_recipe *recipe, struct shr_err *err)
 {
-    const json_t *list = NULL;
+    json_t *list = NULL;
     int code = srv_json_array(at, "assert", JOB_MAX_ASSERTS, &list, err);
     for (size_t i = 0; code == SHR_OK && i < json_array_size(list); i++) {
         const char *text = json_string_value(json_array_get(list, i));
@@ -289,8 +287,8 @@ static int parse_scalars(struct srv_json_at at, int64_t max_threads, struct job_
 static int parse_all(struct srv_json_at at, int64_t max_threads, struct job_recipe *recipe,
                      struct shr_err *err)
 {
-    static const char *const fields[] = {"name", "model",   "pipeline",   "data", "evaluate", "assert",
-                                         "seed", "threads", "max_memory", NULL};
+    static const char *const fields[] = {"name",   "model", "pipeline", "data",       "evaluate",
+                                         "assert", "seed",  "threads",  "max_memory", NULL};
     int code = srv_json_only(at, fields, err);
     if (code == SHR_OK) {
         code = parse_scalars(at, max_threads, recipe, err);
@@ -314,8 +312,7 @@ static int parse_all(struct srv_json_at at, int64_t max_threads, struct job_reci
     return code;
 }
 
-int job_recipe_parse(const json_t *job, int64_t max_threads, struct job_recipe *ret,
-                     struct shr_err *err)
+int job_recipe_parse(json_t *job, int64_t max_threads, struct job_recipe *ret, struct shr_err *err)
 {
     struct job_recipe recipe = {
         .name = "",

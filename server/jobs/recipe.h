@@ -39,7 +39,7 @@ struct job_recipe { /* all zero = empty */
 
 extern const char *const job_data_names[JOB_DATA_COUNT]; /* "train", "calibrate", "evaluate" */
 
-int job_recipe_parse(const json_t *job, int64_t max_threads, struct job_recipe *ret,
+int job_recipe_parse(json_t *job, int64_t max_threads, struct job_recipe *ret,
                      struct shr_err *err) SHR_MUSTCHECK;
 void job_recipe_finish(struct job_recipe *recipe);
 

@@ -24,8 +24,9 @@ static int recover_job(struct srv *srv, const struct store_job *job, struct shr_
     }
     const int code = job_state_move(srv, job->id, &move, err);
     if (code == SHR_OK) {
-        srv_log(SRV_LOG_WARNING, job->id, "was running when the daemon ended, attempt %" PRId64
-                ": now %s", job->attempt, job_state_name(move.to));
+        srv_log(SRV_LOG_WARNING, job->id,
+                "was running when the daemon ended, attempt %" PRId64 ": now %s", job->attempt,
+                job_state_name(move.to));
     }
     return code;
 }

@@ -1,10 +1,12 @@
 /* The states of a job and the moves between them, see states.h. */
 #include "jobs/states.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "jobs/events.h"
+#include "log.h"
 #include "srv.h"
 
 #define TO(state) (1u << JOB_##state)
@@ -15,8 +17,8 @@ static const struct {
     bool is_final;
 } states[JOB_STATE_COUNT] = {
     [JOB_QUEUED] = {"queued", TO(RUNNING) | TO(CANCELLED), false},
-    [JOB_RUNNING] = {"running",
-                     TO(QUEUED) | TO(SUCCEEDED) | TO(FAILED) | TO(CANCELLED) | TO(LOST), false},
+    [JOB_RUNNING] = {"running", TO(QUEUED) | TO(SUCCEEDED) | TO(FAILED) | TO(CANCELLED) | TO(LOST),
+                     false},
     [JOB_SUCCEEDED] = {"succeeded", 0, true},
     [JOB_FAILED] = {"failed", TO(QUEUED), true},
     [JOB_CANCELLED] = {"cancelled", TO(QUEUED), true},
@@ -103,10 +105,20 @@ int job_state_begin(struct srv *srv, const struct store_job *job, struct store_j
 
 int job_state_claim(struct srv *srv, struct store_job *ret, struct shr_err *err)
 {
+    struct store_job job = {0};
     const int code = store_job_claim(srv->store, job_state_name(JOB_QUEUED),
-                                     job_state_name(JOB_RUNNING), ret, err);
-    if (code == SHR_OK) {
-        job_event_tell(srv, ret->id, 0, false);
+                                     job_state_name(JOB_RUNNING), &job, err);
+    if (code != SHR_OK) {
+        return code;
     }
-    return code;
+    char data[96];
+    snprintf(data, sizeof data,
+             "{\"state\":\"running\",\"from\":\"queued\",\"attempt\":%" PRId64 "}", job.attempt);
+    struct shr_err ignored = {0};
+    if (job_event_add(srv, job.id, "state", data, &ignored) != SHR_OK) {
+        /* the claim is committed: the job runs, and who waits for it sees its next event */
+        srv_log(SRV_LOG_WARNING, job.id, "event of its start: %s", ignored.msg);
+    }
+    *ret = job;
+    return SHR_OK;
 }

@@ -219,8 +219,8 @@ static int store_step(struct run *run, const char *sha256, size_t n, const char 
     for (size_t i = 0; i < metrics->n; i++) {
         const struct shr_metric *metric = &metrics->v[i];
         if (is_wanted(&run->recipe, metric->name)) {
-            rows[n_rows++] = (struct store_metric){
-                metric->name, metric->measured, metric->value, metric->why};
+            rows[n_rows++] =
+                (struct store_metric){metric->name, metric->measured, metric->value, metric->why};
         }
     }
     const struct store_step step = {
@@ -278,8 +278,8 @@ static int do_original(struct run *run, struct shr_err *err)
 static int stamp(struct run *run, size_t n_passes, struct shr_model *model, struct shr_err *err)
 {
     json_t *pipeline = job_recipe_pipeline_json(&run->recipe, n_passes);
-    json_t *json = json_pack("{s:o, s:I}", "pipeline", pipeline, "seed",
-                             (json_int_t)run->recipe.seed);
+    json_t *json =
+        json_pack("{s:o, s:I}", "pipeline", pipeline, "seed", (json_int_t)run->recipe.seed);
     char *text = srv_json_dump(json);
     json_decref(json);
     int code = text != NULL ? SHR_OK : srv_nomem(err);
@@ -340,8 +340,8 @@ static int keep_step(struct run *run, const struct shr_report *report, struct sh
     }
     if (code == SHR_OK) {
         text = srv_report_dump(report);
-        code = text != NULL ? store_step(run, sha256, bytes.len, text, &metrics, err)
-                            : srv_nomem(err);
+        code =
+            text != NULL ? store_step(run, sha256, bytes.len, text, &metrics, err) : srv_nomem(err);
     }
     shr_mem_free(text);
     shr_metrics_finish(&metrics);
