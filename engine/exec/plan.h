@@ -9,6 +9,10 @@
 
 #include "ops/op.h"
 
+/* Infers all types of a model with `batch` for the unknown first dim of every true input, and for
+ * its symbol elsewhere. UNSUPPORTED names an input with another dim that is not known. */
+int shr_model_bind(struct shr_model *model, int64_t batch, struct shr_err *err) SHR_MUSTCHECK;
+
 struct shr_plan;
 
 struct shr_plan_opts { /* all zero = the model as declared, batch 1, fused */
@@ -42,6 +46,8 @@ int shr_plan_run(struct shr_plan *plan, const struct shr_ctx *ctx,
                  struct shr_err *err) SHR_MUSTCHECK;
 
 size_t shr_plan_arena_bytes(const struct shr_plan *plan); /* of intermediate values and scratch */
+/* What a run reads beside the arena: constants and what operators prepared from them. */
+size_t shr_plan_weight_bytes(const struct shr_plan *plan);
 
 /* One line a step: the fused operator, its inputs and outputs; for tests and people. */
 int shr_plan_print(const struct shr_plan *plan, struct shr_buf *ret_text,

@@ -1,0 +1,117 @@
+/* Fusing: rewriting the plan's own clone so that fewer, larger steps are left.
+ *
+ * A fused node is of domain "plan" and carries one of the rows below. Rewrites keep every value
+ * that is a graph output or kept, and change results only by the rounding stated with the row.
+ *
+ * Inside of integer chains activations are uint8 (int8 travels as q ^ 0x80, zero point + 128), and
+ * images are NHWC. Flip, ToNhwc and FromNhwc stand at the borders; a border next to its inverse
+ * vanishes while chains are built. */
+#ifndef SHR_EXEC_FUSE_H
+#define SHR_EXEC_FUSE_H
+
+#include "ops/op.h"
+
+/* All rewrites; types are known and concrete, and stay so. */
+int shr__fuse(struct shr_model *model, struct shr_err *err) SHR_MUSTCHECK;
+
+/* ── Rows ───────────────────────────────────────────────────────────────────────────────────── */
+
+/* float32: act(x · w + bias), w constant. Attributes: transB, relu. */
+extern const struct shr_op shr__fused_linear;
+/* float32 convolution with act; attributes of Conv, relu. */
+extern const struct shr_op shr__fused_conv;
+
+/* Integer products, slots as in QLinearConv. y_scale omitted: float32 output. All but x constant.
+ * The accumulator is scaled once, by float32(x_scale * w_scale / y_scale), where the operators of
+ * the graph round a float sum: results differ by at most one step. */
+enum {
+    SHR__Q_X,
+    SHR__Q_X_SCALE,
+    SHR__Q_X_ZERO, /* of x as the graph has it; attribute flip_x tells that x came as q ^ 0x80 */
+    SHR__Q_W,
+    SHR__Q_W_SCALE,
+    SHR__Q_W_ZERO,
+    SHR__Q_Y_SCALE,
+    SHR__Q_Y_ZERO,     /* likewise, flip_y */
+    SHR__Q_BIAS,       /* int32 or float32 */
+    SHR__Q_BIAS_SCALE, /* of an int32 bias; omitted: x_scale * w_scale */
+    SHR__Q_SLOTS
+};
+extern const struct shr_op shr__fused_qlinear; /* attributes: transB, relu, flip_x, flip_y */
+extern const struct shr_op shr__fused_qconv;   /* NHWC; those of Conv, relu, flip_x, flip_y */
+
+/* a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero; attributes: relu, flip (all of them) */
+extern const struct shr_op shr__fused_qadd;
+extern const struct shr_op shr__fused_qmaxpool; /* uint8 NHWC; attributes of MaxPool */
+/* x, x_scale, x_zero, y_scale, y_zero: Relu and a new scale, through a table; flip */
+extern const struct shr_op shr__fused_qrelu;
+
+/* x, x_scale, x_zero (of DynamicQuantizeLinear), w, w_scale, w_zero, bias (float32): exactly
+ * Cast(MatMulInteger) * (x_scale * w_scale) + bias. Attribute: relu. */
+enum {
+    SHR__D_X,
+    SHR__D_X_SCALE,
+    SHR__D_X_ZERO,
+    SHR__D_W,
+    SHR__D_W_SCALE,
+    SHR__D_W_ZERO,
+    SHR__D_BIAS,
+    SHR__D_SLOTS
+};
+extern const struct shr_op shr__fused_dynamic;
+
+extern const struct shr_op shr__fused_flip;      /* q ^ 0x80 */
+extern const struct shr_op shr__fused_to_nhwc;   /* uint8 or float32 */
+extern const struct shr_op shr__fused_from_nhwc; /* uint8 or float32 */
+/* x, scale, zero (as the graph has it, attribute flip); attribute nhwc: the uint8 side is NHWC */
+extern const struct shr_op shr__fused_quantize;   /* float32 to uint8 */
+extern const struct shr_op shr__fused_dequantize; /* uint8 to float32 */
+extern const struct shr_op shr__fused_view;       /* output = input under another shape; no step */
+
+/* ── Parts of fuse_*.c ──────────────────────────────────────────────────────────────────────── */
+
+int shr__fuse_qdq(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
+int shr__fuse_dynamic(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
+int shr__fuse_float(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
+int shr__fuse_borders(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
+
+/* Editing (fuse.c). A node of a row in front of `before`, writing to out. */
+int shr__fuse_add(struct shr_graph *g, struct shr_node *before, const struct shr_op *row,
+                  struct shr_value *const *in, size_t n_in, struct shr_value *out,
+                  struct shr_node **ret, struct shr_err *err) SHR_MUSTCHECK;
+
+/* A node that was taken out: where it stood and what it was like. */
+struct shr__cut {
+    struct shr_node *before; /* what stood behind it; NULL = it was the last */
+    struct shr_attr *attrs;
+    const char *name;
+};
+struct shr__cut shr__fuse_cut(struct shr_graph *g, struct shr_node *node);
+/* A node in its place, with its attributes and name. */
+int shr__fuse_put(struct shr_graph *g, const struct shr__cut *cut, const struct shr_op *row,
+                  struct shr_value *const *in, size_t n_in, struct shr_value *out,
+                  struct shr_node **ret, struct shr_err *err) SHR_MUSTCHECK;
+/* A new value of the type. */
+int shr__fuse_value(struct shr_graph *g, const char *stem, const struct shr_type *type,
+                    struct shr_value **ret, struct shr_err *err) SHR_MUSTCHECK;
+
+/* Borders (fuse_borders.c). Entering: v as uint8, and as NHWC when asked, in front of `before`. */
+int shr__fuse_enter(struct shr_graph *g, struct shr_node *before, struct shr_value *v, bool nhwc,
+                    struct shr_value **ret, struct shr_err *err) SHR_MUSTCHECK;
+/* Leaving: first the value inside that will become v (v itself where no border is needed), then,
+ * when its producer stands, the border nodes in front of `before`. */
+int shr__fuse_inner(struct shr_graph *g, struct shr_value *v, bool nhwc, struct shr_value **ret,
+                    struct shr_err *err) SHR_MUSTCHECK;
+int shr__fuse_leave(struct shr_graph *g, struct shr_node *before, struct shr_value *inner,
+                    struct shr_value *v, bool nhwc, struct shr_err *err) SHR_MUSTCHECK;
+bool shr__fuse_is_nhwc(const struct shr_value *v); /* made by FromNhwc, perhaps flipped */
+
+/* Questions about values and nodes. */
+bool shr__fuse_is(const struct shr_node *node, const struct shr_op *row);
+/* The consumer of a node's only output when it has but that one and is of the type; else NULL. */
+struct shr_node *shr__fuse_next(const struct shr_node *node, const char *op_type);
+bool shr__fuse_is_f32(const struct shr_value *v);
+/* A constant float32 vector of n elements: shape [n], [1, n], … */
+bool shr__fuse_is_row(const struct shr_value *v, int64_t n);
+
+#endif

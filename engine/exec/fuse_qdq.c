@@ -1,0 +1,475 @@
+/* Quantize/dequantize pairs become integer steps.
+ *
+ * DESIGN. First the pairs are moved next to the products: DequantizeLinear commutes with operators
+ * that only move elements or pick the largest, in both directions, exactly; QuantizeLinear takes up
+ * a Relu whose zero it saturates to. Then every product with a dequantized activation and
+ * dequantized constant weights becomes one integer step, with the QuantizeLinear behind it when
+ * there is one. DequantizeLinear nodes that nobody reads any more are dropped afterwards. */
+#include <math.h>
+#include <string.h>
+
+#include "exec/fuse.h"
+
+struct quant { /* what a DequantizeLinear reads */
+    struct shr_value *q, *scale, *zero;
+    int64_t axis, n; /* n scales along axis; 1 = for the tensor */
+};
+
+/* ── Recognizing ────────────────────────────────────────────────────────────────────────────── */
+
+static bool is_byte(const struct shr_value *v)
+{
+    return v->type.dtype == SHR_DTYPE_U8 || v->type.dtype == SHR_DTYPE_I8;
+}
+
+/* Scale and zero point of a QuantizeLinear or DequantizeLinear that this file understands. */
+static bool read_parameters(const struct shr_node *node, struct quant *ret)
+{
+    struct quant q = {.q = shr_node_in(node, 0),
+                      .scale = shr_node_in(node, 1),
+                      .zero = shr_node_in(node, 2),
+                      .axis = shr_node_int(node, "axis", 1)};
+    if (q.q == NULL || !shr_value_is_constant(q.scale) || !shr__fuse_is_f32(q.scale) ||
+        q.scale->constant.rank > 1 || shr_node_int(node, "block_size", 0) != 0) {
+        return false;
+    }
+    q.n = shr_tensor_count(&q.scale->constant);
+    if (q.n < 1 || (q.zero != NULL && (!shr_value_is_constant(q.zero) ||
+                                       shr_tensor_count(&q.zero->constant) != q.n))) {
+        return false;
+    }
+    q.axis += q.axis < 0 ? q.q->type.rank : 0;
+    *ret = q;
+    return true;
+}
+
+static bool is_dequantized(const struct shr_value *v, struct quant *ret)
+{
+    return v != NULL && shr_node_is(v->producer, "DequantizeLinear") && shr__fuse_is_f32(v) &&
+           read_parameters(v->producer, ret);
+}
+
+/* A dequantized 8-bit activation with one scale. */
+static bool is_activation(const struct shr_value *v, struct quant *ret)
+{
+    return is_dequantized(v, ret) && ret->n == 1 && is_byte(ret->q) &&
+           !shr_value_is_constant(ret->q);
+}
+
+/* A QuantizeLinear to 8 bits with one scale. */
+static bool is_quantizer(const struct shr_node *node, struct quant *ret)
+{
+    return shr_node_is(node, "QuantizeLinear") && shr__fuse_is_f32(shr_node_in(node, 0)) &&
+           shr_node_out(node, 0) != NULL && is_byte(shr_node_out(node, 0)) &&
+           read_parameters(node, ret) && ret->n == 1;
+}
+
+static double scalar(const struct shr_value *v)
+{
+    return v == NULL ? 0 : shr_tensor_get(&v->constant, 0);
+}
+
+static bool same_parameters(const struct quant *a, const struct quant *b)
+{
+    return a->n == 1 && b->n == 1 && scalar(a->scale) == scalar(b->scale) &&
+           scalar(a->zero) == scalar(b->zero);
+}
+
+/* Operators that copy elements without looking at them, one input to one output. */
+static bool only_moves(const struct shr_node *node)
+{
+    static const char *const NAMES[] = {"Reshape",   "Flatten",   "Squeeze",
+                                        "Unsqueeze", "Transpose", "Identity"};
+    for (size_t i = 0; i < SHR_COUNT_OF(NAMES); i++) {
+        if (shr_node_is(node, NAMES[i])) {
+            return node->n_out == 1 && shr_node_out(node, 0) != NULL;
+        }
+    }
+    return false;
+}
+
+static bool is_max_pool(const struct shr_node *node)
+{
+    const struct shr_value *in = shr_node_in(node, 0);
+    return shr_node_is(node, "MaxPool") && shr_node_out(node, 1) == NULL && in != NULL &&
+           (in->type.rank == 3 || in->type.rank == 4) &&
+           shr_node_int(node, "storage_order", 0) == 0;
+}
+
+/* ── Moving quantization ────────────────────────────────────────────────────────────────────── */
+
+/* A node on 8-bit integers instead: q in, out out. */
+static int move_to_integers(struct shr_graph *g, struct shr_node *node, struct shr_value *q,
+                            struct shr_value *out, struct shr_err *err)
+{
+    bool pool = is_max_pool(node);
+    const struct shr_op *row = node->op;
+    struct shr_value *in[] = {q, shr_node_in(node, 1)}, *inner = out;
+    size_t n_in = node->n_in < 2 ? node->n_in : 2;
+    struct shr__cut cut = shr__fuse_cut(g, node);
+    struct shr_node *fused;
+    if (!pool) {
+        return shr__fuse_put(g, &cut, row, in, n_in, out, &fused, err);
+    }
+    int rc = shr__fuse_enter(g, cut.before, q, true, &in[0], err);
+    if (rc == 0) {
+        rc = shr__fuse_inner(g, out, true, &inner, err);
+    }
+    if (rc == 0) {
+        rc = shr__fuse_put(g, &cut, &shr__fused_qmaxpool, in, 1, inner, &fused, err);
+    }
+    return rc != 0 ? rc : shr__fuse_leave(g, cut.before, inner, out, true, err);
+}
+
+/* op(DQ(q)) becomes DQ(op(q)). *at becomes the new DequantizeLinear. */
+static int push_down(struct shr_graph *g, struct shr_node **at, struct shr_err *err)
+{
+    struct shr_node *node = *at, *before = node->next;
+    struct quant p;
+    if (!(only_moves(node) || is_max_pool(node)) || !is_activation(shr_node_in(node, 0), &p)) {
+        return SHR_OK;
+    }
+    const struct shr_op *row = shr_node_in(node, 0)->producer->op;
+    struct shr_value *out = shr_node_out(node, 0), *moved;
+    struct shr_type type = out->type;
+    type.dtype = p.q->type.dtype;
+    int rc = shr__fuse_value(g, out->name, &type, &moved, err);
+    if (rc == 0) {
+        rc = move_to_integers(g, node, p.q, moved, err);
+    }
+    struct shr_value *in[] = {moved, p.scale, p.zero};
+    return rc != 0 ? rc : shr__fuse_add(g, before, row, in, p.zero == NULL ? 2 : 3, out, at, err);
+}
+
+/* Q(op(x)) becomes op(Q(x)). *at becomes the new QuantizeLinear. */
+static int pull_up(struct shr_graph *g, struct shr_node **at, bool *ret_moved, struct shr_err *err)
+{
+    struct shr_node *quantize = *at, *node;
+    struct quant p;
+    *ret_moved = false;
+    if (!is_quantizer(quantize, &p) || (node = p.q->producer) == NULL ||
+        shr_value_single_use(p.q) != quantize || !(only_moves(node) || is_max_pool(node))) {
+        return SHR_OK;
+    }
+    const struct shr_op *row = quantize->op;
+    struct shr_value *x = shr_node_in(node, 0), *y = shr_node_out(quantize, 0), *q;
+    struct shr_type type = x->type;
+    type.dtype = y->type.dtype;
+    int rc = shr__fuse_value(g, y->name, &type, &q, err);
+    if (rc != 0) {
+        return rc;
+    }
+    shr_graph_remove_node(g, quantize);
+    struct shr_value *in[] = {x, p.scale, p.zero};
+    rc = shr__fuse_add(g, node, row, in, p.zero == NULL ? 2 : 3, q, at, err);
+    *ret_moved = true;
+    return rc != 0 ? rc : move_to_integers(g, node, q, y, err);
+}
+
+/* Q(DQ(q)) with the same parameters is q, and Q(Relu(x)) is Q(x) when real 0 is the smallest
+ * integer. */
+static void simplify_quantizer(struct shr_graph *g, struct shr_node *node)
+{
+    struct quant to, from;
+    if (!is_quantizer(node, &to)) {
+        return;
+    }
+    struct shr_value *out = shr_node_out(node, 0);
+    double smallest = out->type.dtype == SHR_DTYPE_U8 ? 0 : INT8_MIN;
+    while (shr_node_is(to.q->producer, "Relu") && scalar(to.zero) == smallest) {
+        to.q = shr_node_in(to.q->producer, 0);
+        shr_node_set_input(node, 0, to.q);
+    }
+    if (is_activation(to.q, &from) && same_parameters(&to, &from) &&
+        from.q->type.dtype == out->type.dtype && !out->is_output && !out->captured) {
+        shr_value_replace_uses(out, from.q);
+        shr_graph_remove_node(g, node);
+    }
+}
+
+static int move_all(struct shr_graph *g, struct shr_err *err)
+{
+    for (struct shr_node *node = g->first_node; node != NULL; node = node->next) {
+        int rc = push_down(g, &node, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    for (struct shr_node *node = g->last_node; node != NULL;) {
+        bool moved;
+        int rc = pull_up(g, &node, &moved, err);
+        if (rc != 0) {
+            return rc;
+        }
+        node = moved ? node : node->prev;
+    }
+    for (struct shr_node *node = g->first_node, *next; node != NULL; node = next) {
+        next = node->next;
+        simplify_quantizer(g, node);
+    }
+    shr_graph_drop_unused(g);
+    return SHR_OK;
+}
+
+/* ── Products ───────────────────────────────────────────────────────────────────────────────── */
+
+struct product {
+    struct quant x, w, y;
+    struct shr_value *bias, *bias_scale;
+    int64_t channels;
+    bool conv;
+    struct shr_node *add, *relu, *quantize; /* behind the product; NULL = none */
+};
+
+static bool weight_axis_fits(const struct shr_node *node, const struct quant *w, int64_t *ret_n)
+{
+    const struct shr_tensor *t = &w->q->constant;
+    int64_t axis = 0;
+    if (!shr_node_is(node, "Conv")) {
+        axis = shr_node_is(node, "Gemm") && shr_node_int(node, "transB", 0) != 0 ? 0 : 1;
+        if (t->rank != 2) {
+            return false;
+        }
+    }
+    *ret_n = t->dim[axis];
+    return w->n == 1 || (w->axis == axis && w->n == *ret_n);
+}
+
+/* Is v a bias for n channels: float32, or int32 behind DequantizeLinear? */
+static bool read_bias(struct shr_value *v, int64_t n, struct product *p)
+{
+    struct quant b;
+    if (is_dequantized(v, &b) && shr_value_is_constant(b.q) &&
+        b.q->constant.dtype == SHR_DTYPE_I32 && shr_tensor_count(&b.q->constant) == n &&
+        (b.n == 1 || b.n == n) && scalar(b.zero) == 0) {
+        p->bias = b.q;
+        p->bias_scale = b.scale;
+        return true;
+    }
+    if (shr__fuse_is_row(v, n)) {
+        p->bias = v;
+        return true;
+    }
+    return false;
+}
+
+static bool is_supported_product(const struct shr_node *node)
+{
+    const struct shr_value *x = shr_node_in(node, 0);
+    if (shr_node_is(node, "Gemm")) {
+        return shr_node_float(node, "alpha", 1) == 1 && shr_node_float(node, "beta", 1) == 1 &&
+               shr_node_int(node, "transA", 0) == 0;
+    }
+    return (shr_node_is(node, "MatMul") && x->type.rank >= 1) ||
+           (shr_node_is(node, "Conv") && (x->type.rank == 3 || x->type.rank == 4));
+}
+
+static bool read_product(const struct shr_node *node, struct product *p)
+{
+    *p = (struct product){.conv = shr_node_is(node, "Conv")};
+    if (!(p->conv || shr_node_is(node, "MatMul") || shr_node_is(node, "Gemm")) ||
+        !is_activation(shr_node_in(node, 0), &p->x) || !is_supported_product(node) ||
+        !is_dequantized(shr_node_in(node, 1), &p->w) || !shr_value_is_constant(p->w.q) ||
+        !is_byte(p->w.q) || !weight_axis_fits(node, &p->w, &p->channels)) {
+        return false;
+    }
+    struct shr_value *bias = shr_node_in(node, 2);
+    return bias == NULL || read_bias(bias, p->channels, p);
+}
+
+/* What follows: the Add of MatMul's bias, a Relu, a QuantizeLinear. */
+static void read_followers(const struct shr_node *node, struct product *p)
+{
+    const struct shr_node *last = node;
+    struct shr_node *add = shr_node_is(node, "MatMul") ? shr__fuse_next(node, "Add") : NULL;
+    for (size_t i = 0; add != NULL && p->add == NULL && i < 2; i++) {
+        struct shr_value *other = shr_node_in(add, i);
+        if (other != NULL && other != shr_node_out(node, 0) &&
+            other->type.rank <= shr_node_out(node, 0)->type.rank &&
+            read_bias(other, p->channels, p)) {
+            p->add = add;
+            last = add;
+        }
+    }
+    p->relu = shr__fuse_next(last, "Relu");
+    last = p->relu == NULL ? last : p->relu;
+    struct shr_node *quantize = shr__fuse_next(last, "QuantizeLinear");
+    p->quantize = is_quantizer(quantize, &p->y) ? quantize : NULL;
+}
+
+/* A float bias is rounded to the accumulator's grid when the output is quantized; that must be
+ * finer than the output's, and fit. */
+static bool bias_fits(const struct product *p)
+{
+    const double FINE = 1.0 / 16, MAX_BIAS = 1 << 30;
+    if (p->bias == NULL || p->quantize == NULL) {
+        return true;
+    }
+    for (int64_t i = 0; i < p->channels; i++) {
+        double grid = scalar(p->x.scale) * shr_tensor_get(&p->w.scale->constant, i % p->w.n);
+        double b = shr_tensor_get(&p->bias->constant, i);
+        if (p->bias_scale != NULL) {
+            b *= shr_tensor_get(&p->bias_scale->constant,
+                                i % shr_tensor_count(&p->bias_scale->constant));
+        }
+        if (!(fabs(b / grid) < MAX_BIAS) || !(grid < FINE * scalar(p->y.scale))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int64_t is_signed(const struct shr_value *v)
+{
+    return v->type.dtype == SHR_DTYPE_I8;
+}
+
+static int set_flags(struct shr_graph *g, struct shr_node *node, const struct product *p,
+                     int64_t flip_y, struct shr_err *err)
+{
+    int rc = shr_node_set_int(g, node, "relu", p->relu != NULL, err);
+    if (rc == 0) {
+        rc = shr_node_set_int(g, node, "flip_x", is_signed(p->x.q), err);
+    }
+    if (rc == 0) {
+        rc = shr_node_set_int(g, node, "flip_y", flip_y, err);
+    }
+    return rc;
+}
+
+/* The fused step in place of the node; y is what it makes. */
+static int put_product(struct shr_graph *g, struct shr_node **at, const struct product *p,
+                       struct shr_value *y, struct shr_err *err)
+{
+    bool quantized = p->quantize != NULL;
+    struct shr_value *in[SHR__Q_SLOTS] = {
+        [SHR__Q_X_SCALE] = p->x.scale,
+        [SHR__Q_X_ZERO] = p->x.zero,
+        [SHR__Q_W] = p->w.q,
+        [SHR__Q_W_SCALE] = p->w.scale,
+        [SHR__Q_W_ZERO] = p->w.zero,
+        [SHR__Q_Y_SCALE] = quantized ? p->y.scale : NULL,
+        [SHR__Q_Y_ZERO] = quantized ? p->y.zero : NULL,
+        [SHR__Q_BIAS] = p->bias,
+        [SHR__Q_BIAS_SCALE] = p->bias_scale,
+    };
+    const struct shr_op *row = p->conv ? &shr__fused_qconv : &shr__fused_qlinear;
+    struct shr__cut cut = shr__fuse_cut(g, *at);
+    struct shr_value *inner;
+    int rc = shr__fuse_enter(g, cut.before, p->x.q, p->conv, &in[SHR__Q_X], err);
+    if (rc == 0) {
+        rc = shr__fuse_inner(g, y, p->conv, &inner, err);
+    }
+    if (rc == 0) {
+        rc = shr__fuse_put(g, &cut, row, in, SHR__Q_SLOTS, inner, at, err);
+    }
+    if (rc == 0) {
+        rc = set_flags(g, *at, p, quantized && is_signed(y), err);
+    }
+    return rc != 0 ? rc : shr__fuse_leave(g, cut.before, inner, y, p->conv, err);
+}
+
+/* *at becomes the fused node, if any. */
+static int fuse_product(struct shr_graph *g, struct shr_node **at, struct shr_err *err)
+{
+    struct shr_node *node = *at;
+    struct product p;
+    if (!read_product(node, &p)) {
+        return SHR_OK;
+    }
+    read_followers(node, &p);
+    if (!bias_fits(&p)) {
+        p.quantize = NULL;
+    }
+
+    struct shr_node *const chain[] = {p.add, p.relu, p.quantize};
+    struct shr_value *y = shr_node_out(node, 0);
+    for (size_t i = 0; i < SHR_COUNT_OF(chain); i++) {
+        if (chain[i] != NULL) {
+            y = shr_node_out(chain[i], 0);
+            shr_graph_remove_node(g, chain[i]);
+        }
+    }
+    return put_product(g, at, &p, y, err);
+}
+
+/* ── Elementwise ────────────────────────────────────────────────────────────────────────────── */
+
+/* The step in place of the node; the slots of `entering` are activations. All are of one type. */
+static int put_elementwise(struct shr_graph *g, struct shr_node **at, const struct shr_op *row,
+                           struct shr_value **in, size_t n_in, const size_t *entering,
+                           size_t n_entering, bool nhwc, struct shr_value *out, struct shr_err *err)
+{
+    struct shr__cut cut = shr__fuse_cut(g, *at);
+    struct shr_value *inner;
+    int rc = shr__fuse_inner(g, out, nhwc, &inner, err);
+    for (size_t i = 0; rc == 0 && i < n_entering; i++) {
+        rc = shr__fuse_enter(g, cut.before, in[entering[i]], nhwc, &in[entering[i]], err);
+    }
+    if (rc == 0) {
+        rc = shr__fuse_put(g, &cut, row, in, n_in, inner, at, err);
+    }
+    if (rc == 0) {
+        rc = shr_node_set_int(g, *at, "flip", is_signed(out), err);
+    }
+    return rc != 0 ? rc : shr__fuse_leave(g, cut.before, inner, out, nhwc, err);
+}
+
+static int fuse_add(struct shr_graph *g, struct shr_node **at, struct shr_err *err)
+{
+    struct shr_node *node = *at;
+    struct quant a, b, y;
+    if (!shr_node_is(node, "Add") || !is_activation(shr_node_in(node, 0), &a) ||
+        !is_activation(shr_node_in(node, 1), &b) || !shr_type_equal(&a.q->type, &b.q->type)) {
+        return SHR_OK;
+    }
+    struct shr_node *relu = shr__fuse_next(node, "Relu");
+    struct shr_node *quantize = shr__fuse_next(relu == NULL ? node : relu, "QuantizeLinear");
+    if (!is_quantizer(quantize, &y) || shr_node_out(quantize, 0)->type.dtype != a.q->type.dtype) {
+        return SHR_OK;
+    }
+
+    struct shr_value *out = shr_node_out(quantize, 0);
+    shr_graph_remove_node(g, quantize);
+    if (relu != NULL) {
+        shr_graph_remove_node(g, relu);
+    }
+    bool nhwc = shr__fuse_is_nhwc(a.q) || shr__fuse_is_nhwc(b.q);
+    struct shr_value *in[] = {a.q, a.scale, a.zero, b.q, b.scale, b.zero, y.scale, y.zero};
+    const size_t entering[] = {0, 3};
+    int rc =
+        put_elementwise(g, at, &shr__fused_qadd, in, SHR_COUNT_OF(in), entering, 2, nhwc, out, err);
+    return rc != 0 ? rc : shr_node_set_int(g, *at, "relu", relu != NULL, err);
+}
+
+/* Q(Relu(DQ(q))), with any scales. */
+static int fuse_relu(struct shr_graph *g, struct shr_node **at, struct shr_err *err)
+{
+    struct shr_node *node = *at, *quantize = shr__fuse_next(node, "QuantizeLinear");
+    struct quant x, y;
+    if (!shr_node_is(node, "Relu") || !is_activation(shr_node_in(node, 0), &x) ||
+        !is_quantizer(quantize, &y) || shr_node_out(quantize, 0)->type.dtype != x.q->type.dtype) {
+        return SHR_OK;
+    }
+    struct shr_value *out = shr_node_out(quantize, 0);
+    shr_graph_remove_node(g, quantize);
+    struct shr_value *in[] = {x.q, x.scale, x.zero, y.scale, y.zero};
+    const size_t entering[] = {0};
+    return put_elementwise(g, at, &shr__fused_qrelu, in, SHR_COUNT_OF(in), entering, 1,
+                           shr__fuse_is_nhwc(x.q), out, err);
+}
+
+int shr__fuse_qdq(struct shr_graph *g, struct shr_err *err)
+{
+    int rc = move_all(g, err);
+    for (struct shr_node *node = g->first_node; rc == 0 && node != NULL; node = node->next) {
+        if (shr_node_is(node, "Add")) {
+            rc = fuse_add(g, &node, err);
+        } else if (shr_node_is(node, "Relu")) {
+            rc = fuse_relu(g, &node, err);
+        } else {
+            rc = fuse_product(g, &node, err);
+        }
+    }
+    return rc;
+}
