@@ -22,6 +22,7 @@ struct srv; /* the running service; made by server/main.c */
 struct srv_http_settings {
     const char *listen;     /* "127.0.0.1:8080" | "[::1]:8080" | "unix:/run/shrinkd.sock" */
     const char *token_file; /* "" = no tokens: loopback or Unix socket only */
+    const char *host_names; /* Host names taken on loopback beside localhost, blanks between */
     uint64_t max_upload_bytes, max_json_bytes;
     unsigned max_connections, max_connections_per_ip, max_waiters, max_streams;
     unsigned header_timeout_s, idle_timeout_s, max_wait_s;
