@@ -329,6 +329,11 @@ SHR_API int shr_args_set_text(struct shr_args *args, const char *name, const cha
 SHR_API int shr_args_set_list(struct shr_args *args, const char *name, const char *const *texts,
                               size_t n, struct shr_err *err) SHR_MUSTCHECK;
 
+/* Sets a parameter of any type from how people write it on a command line: "true", "512", "0.5",
+ * "2GiB", "MatMul,Gemm". Errors as above. */
+SHR_API int shr_args_parse(struct shr_args *args, const char *name, const char *text,
+                           struct shr_err *err) SHR_MUSTCHECK;
+
 /* ── Evaluation ─────────────────────────────────────────────────────────────────────────────── */
 
 struct shr_metric_info {

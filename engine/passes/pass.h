@@ -16,15 +16,24 @@ extern const struct shr_pass shr_pass_quantize_static;
 extern const struct shr_pass shr_pass_prune_unstructured;
 
 /* The `nodes` filter that every pass with one has: include and exclude are globs on node names
- * (fnmatch), op_types a list; empty include or op_types = all. Rows for a parameter table: */
+ * (fnmatch), op_types a list; empty include or op_types = all. A dot in a parameter's name makes a
+ * group: {"nodes": {"include": ["fc*"]}}. Rows for the end of a parameter table, and the
+ * enumerators for an enum of the same order: */
+/* clang-format off */
 #define SHR_PARAMS_NODES                                                                           \
-    {"include", SHR_PARAM_LIST, "", 0, 0, NULL, "Node names (globs) to work on; empty means all"}, \
-    {                                                                                              \
-        "exclude", SHR_PARAM_LIST, "", 0, 0, NULL, "Node names (globs) to leave alone"             \
-    }
+    {"nodes.include", SHR_PARAM_LIST, "", 0, 0, NULL,                                              \
+     "Node names (globs) to work on; empty means all"},                                            \
+    {"nodes.exclude", SHR_PARAM_LIST, "", 0, 0, NULL, "Node names (globs) to leave alone"},        \
+    {"nodes.op_types", SHR_PARAM_LIST, "", 0, 0, NULL,                                             \
+     "Operators to work on; empty means all that the pass knows"}
+/* clang-format on */
+#define SHR_ARGS_NODES ARG_NODES, ARG_NODES_EXCLUDE, ARG_NODES_OP_TYPES
 
-/* NULL when the node is to be worked on, else the reason it is not (static text). */
-const char *shr_nodes_excluded(const struct shr_node *node, const struct shr_arg *include,
-                               const struct shr_arg *exclude, const struct shr_arg *op_types);
+/* NULL when the node is to be worked on, else the reason it is not (static text). nodes: the first
+ * of the three values of SHR_PARAMS_NODES. */
+const char *shr_nodes_excluded(const struct shr_node *node, const struct shr_arg *nodes);
+
+/* Is the text an element of a LIST? */
+bool shr_arg_lists(const struct shr_arg *list, const char *text);
 
 #endif

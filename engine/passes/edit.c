@@ -1,0 +1,73 @@
+/* Small edits; see edit.h. */
+#include "passes/edit.h"
+
+#include <string.h>
+
+int shr_edit_constant(struct shr_graph *g, struct shr_node *node, size_t slot,
+                      struct shr_tensor take_tensor, struct shr_err *err)
+{
+    struct shr_value *v = shr_node_in(node, slot);
+    if (shr_value_single_use(v) == node) {
+        shr_value_set_constant(v, take_tensor);
+        return SHR_OK;
+    }
+    struct shr_value *own = NULL;
+    int code = shr_graph_add_constant(g, v->name, take_tensor, &own, err);
+    if (code == SHR_OK) {
+        shr_node_set_input(node, slot, own);
+    }
+    return code;
+}
+
+int shr_edit_bias(const struct shr_tensor *bias, int64_t n, double factor, bool *ret_ok,
+                  struct shr_tensor *ret, struct shr_err *err)
+{
+    int64_t count = bias != NULL ? shr_tensor_count(bias) : 0;
+    *ret_ok = bias == NULL || (bias->dtype == SHR_DTYPE_F32 && bias->rank <= 2 &&
+                               (count == 1 || (count == n && bias->dim[bias->rank - 1] == n)));
+    if (!*ret_ok) {
+        return SHR_OK;
+    }
+    struct shr_tensor copy = {0};
+    int code = shr_tensor_new(SHR_DTYPE_F32, 1, &n, &copy, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    for (int64_t i = 0; i < n && bias != NULL; i++) {
+        shr_tensor_set(&copy, i, shr_tensor_get(bias, count == 1 ? 0 : i) * factor);
+    }
+    *ret = copy;
+    return SHR_OK;
+}
+
+bool shr_edit_can_bypass(const struct shr_value *from, const struct shr_value *to)
+{
+    return to != NULL && !from->captured &&
+           (!from->is_output || (to->producer != NULL && !to->is_output && !to->captured));
+}
+
+void shr_edit_bypass(struct shr_graph *g, struct shr_node *node, struct shr_value *value)
+{
+    shr_value_replace_uses(shr_node_out(node, 0), value);
+    shr_graph_remove_node(g, node);
+}
+
+int shr_edit_insert(struct shr_graph *g, struct shr_node *before, const char *op_type,
+                    const char *name, struct shr_value *const *in, size_t n_in, const char *stem,
+                    struct shr_node **ret_node, struct shr_value **ret_value, struct shr_err *err)
+{
+    struct shr_value *out = NULL;
+    int code = shr_graph_fresh_value(g, stem, &out, err);
+    if (code == SHR_OK) {
+        code = shr_graph_add_node(g, before, "", op_type, name, in, n_in, &out, 1, ret_node, err);
+    }
+    if (code == SHR_OK) {
+        *ret_value = out;
+    }
+    return code;
+}
+
+struct shr_node *shr_edit_reader(const struct shr_value *v)
+{
+    return v != NULL ? shr_value_single_use(v) : NULL;
+}

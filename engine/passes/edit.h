@@ -1,0 +1,40 @@
+/* Small edits that several passes make. Thread: one. */
+#ifndef SHR_PASSES_EDIT_H
+#define SHR_PASSES_EDIT_H
+
+#include "passes/pass.h"
+
+/* Gives a constant input of a node new data: in place when nobody else reads it, else a new
+ * initializer named after it. */
+int shr_edit_constant(struct shr_graph *g, struct shr_node *node, size_t slot,
+                      struct shr_tensor take_tensor, struct shr_err *err) SHR_MUSTCHECK;
+
+/* A copy of a float32 bias as (n), multiplied by factor: of () or (1) repeated, of (n) or (1, n).
+ * NULL is zeros. False when it is of another type or shape; then *ret is not set. */
+int shr_edit_bias(const struct shr_tensor *bias, int64_t n, double factor, bool *ret_ok,
+                  struct shr_tensor *ret, struct shr_err *err) SHR_MUSTCHECK;
+
+/* May all that reads `from` read `to` instead, so that the producer of `from` can go? */
+bool shr_edit_can_bypass(const struct shr_value *from, const struct shr_value *to);
+
+/* Takes a node with one used output away; what read it reads value. Only if can_bypass. */
+void shr_edit_bypass(struct shr_graph *g, struct shr_node *node, struct shr_value *value);
+
+/* A new node with one new output, whose name begins with stem. */
+int shr_edit_insert(struct shr_graph *g, struct shr_node *before, const char *op_type,
+                    const char *name, struct shr_value *const *in, size_t n_in, const char *stem,
+                    struct shr_node **ret_node, struct shr_value **ret_value,
+                    struct shr_err *err) SHR_MUSTCHECK;
+
+/* The node that alone reads a value that may be NULL. */
+struct shr_node *shr_edit_reader(const struct shr_value *v);
+
+/* Optimizations, for the pass of that name and for quantization, which begins with them. Each
+ * works in place, keeps the function of the model, and tells the report what it did. */
+int shr_fold_constants(struct shr_model *model, struct shr_report *report,
+                       struct shr_err *err) SHR_MUSTCHECK;
+int shr_fold_batchnorm(struct shr_model *model, struct shr_report *report,
+                       struct shr_err *err) SHR_MUSTCHECK;
+int shr_fuse(struct shr_model *model, struct shr_report *report, struct shr_err *err) SHR_MUSTCHECK;
+
+#endif

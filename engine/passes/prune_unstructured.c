@@ -1,0 +1,274 @@
+/* prune_unstructured: single weights become zero; shapes stay.
+ *
+ * As torch.nn.utils.prune: an amount is of the weights that are not zero yet, so that pruning twice
+ * by half leaves a quarter; a fraction is rounded half to even. Where torch leaves the order of
+ * equal magnitudes open, the lowest position goes first. A pruned weight of a quantized tensor
+ * becomes its zero point. Biases are left alone unless asked for. Thread: one. */
+#include <math.h>
+
+#include "core/rng.h"
+#include "passes/prune_targets.h"
+#include "passes/select.h"
+
+enum {
+    ARG_CRITERION,
+    ARG_AMOUNT,
+    ARG_SCOPE,
+    ARG_PATTERN,
+    ARG_BIASES,
+    ARG_STORE,
+    SHR_ARGS_NODES,
+};
+
+/* l2 of a single weight orders as l1 does, so both are |w|. */
+enum { CRITERION_L1, CRITERION_L2, CRITERION_RANDOM };
+static const char *const criteria[] = {"l1", "l2", "random", NULL};
+enum { SCOPE_LAYER, SCOPE_GLOBAL };
+static const char *const scopes[] = {"layer", "global", NULL};
+enum { STORE_DENSE, STORE_SPARSE };
+static const char *const stores[] = {"dense", "sparse", NULL};
+static const char *const patterns[] = {"none", "1:2", "1:4", "2:4", "4:8", NULL};
+static const struct {
+    int64_t n, m; /* at most n of m may stay */
+} pattern_sizes[] = {{0, 0}, {1, 2}, {1, 4}, {2, 4}, {4, 8}};
+
+static const struct shr_param params[] = {
+    {"criterion", SHR_PARAM_ENUM, "l1", 0, 0, criteria,
+     "Which weights go first: the smallest (l1, l2) or any (random, by the job's seed)"},
+    {"amount", SHR_PARAM_AMOUNT, "0.5", 0, 0, NULL,
+     "How much of the weights that are not zero yet: a fraction or a count; not used by patterns"},
+    {"scope", SHR_PARAM_ENUM, "layer", 0, 0, scopes,
+     "Take the amount from each tensor, or from all of them together"},
+    {"pattern", SHR_PARAM_ENUM, "none", 0, 0, patterns,
+     "n:m leaves at most n weights in every m along the input of a layer"},
+    {"biases", SHR_PARAM_BOOL, "false", 0, 0, NULL, "Prune biases too"},
+    {"store", SHR_PARAM_ENUM, "dense", 0, 0, stores, "How pruned weights are stored"},
+    SHR_PARAMS_NODES,
+};
+
+struct prune {
+    const struct shr_arg *args;
+    struct shr_prune_targets targets;
+    struct shr_rng rng;
+    double *keys;         /* the smallest go first; what is zero already has INFINITY */
+    unsigned char *marks; /* 1 = goes */
+    struct shr_report *report;
+};
+
+static int64_t count_of(const struct shr_prune_target *t)
+{
+    return shr_tensor_count(&t->value->constant);
+}
+
+/* Fills keys of one target and counts the weights that are not zero. */
+static int rank(struct prune *p, const struct shr_prune_target *t, double *keys,
+                int64_t *ret_nonzero, struct shr_err *err)
+{
+    int64_t n = count_of(t), nonzero = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double x = shr_prune_target_real(t, i);
+        if (!isfinite(x)) {
+            return shr_err_set(err, SHR_ERR_INVALID, "tensor '%s': element %lld is not finite",
+                               t->value->name, (long long)i);
+        }
+        bool random = p->args[ARG_CRITERION].i == CRITERION_RANDOM;
+        keys[i] = x == 0 ? INFINITY : random ? shr_rng_uniform(&p->rng) : fabs(x);
+        nonzero += x != 0;
+    }
+    *ret_nonzero = nonzero;
+    return SHR_OK;
+}
+
+/* Puts the zero point where marks say so and tells what became of the tensor. */
+static int apply(struct prune *p, const struct shr_prune_target *t, const unsigned char *marks,
+                 int64_t nonzero, struct shr_err *err)
+{
+    struct shr_tensor w = shr_tensor_ref(&t->value->constant);
+    int code = shr_tensor_own(&w, err);
+    if (code != SHR_OK) {
+        shr_tensor_finish(&w);
+        return code;
+    }
+    int64_t n = count_of(t), pruned = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (marks[i] != 0 && shr_prune_target_real(t, i) != 0) {
+            shr_tensor_set(&w, i, shr_prune_target_zero(t, i));
+            pruned++;
+        }
+    }
+    shr_value_set_constant(t->value, w);
+
+    struct shr_note *note = shr_report_note(
+        p->report, SHR_NOTE_DONE, t->value->name, "pruned %lld of %lld weights by %s%s",
+        (long long)pruned, (long long)nonzero, criteria[p->args[ARG_CRITERION].i],
+        t->scale != NULL ? "; they are the zero point now" : "");
+    shr_note_figure(note, "elements", (double)n);
+    shr_note_figure(note, "pruned", (double)pruned);
+    shr_note_figure(note, "nonzero", (double)(nonzero - pruned));
+    shr_note_figure(note, "sparsity", n > 0 ? 1 - (double)(nonzero - pruned) / (double)n : 0);
+    return SHR_OK;
+}
+
+/* Marks all but n of every m elements along the axis that is summed over. */
+static void mark_pattern(const struct prune *p, const struct shr_prune_target *t)
+{
+    int64_t keep = pattern_sizes[p->args[ARG_PATTERN].i].n;
+    int64_t m = pattern_sizes[p->args[ARG_PATTERN].i].m;
+    const struct shr_tensor *w = &t->value->constant;
+    int64_t inner = 1, length = w->dim[t->reduce_axis], n = count_of(t);
+    for (int d = t->reduce_axis + 1; d < w->rank; d++) {
+        inner *= w->dim[d];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        int64_t along = i / inner % length;
+        if (along % m != 0) {
+            continue; /* i is not the first of a group */
+        }
+        double keys[8];
+        unsigned char marks[8];
+        int64_t size = length - along < m ? length - along : m;
+        for (int64_t j = 0; j < size; j++) {
+            double key = p->keys[i + j * inner];
+            keys[j] = isinf(key) ? 0 : key; /* zero already: counts as pruned */
+        }
+        shr_select_smallest(keys, size, size > keep ? size - keep : 0, marks);
+        for (int64_t j = 0; j < size; j++) {
+            p->marks[i + j * inner] = marks[j];
+        }
+    }
+}
+
+static int prune_layers(struct prune *p, const struct shr_ctx *ctx, struct shr_err *err)
+{
+    for (size_t i = 0; i < p->targets.list.n; i++) {
+        const struct shr_prune_target *t = &p->targets.list.v[i];
+        int64_t nonzero = 0, k = 0;
+        int code = shr_ctx_poll(ctx, err);
+        if (code == SHR_OK) {
+            code = rank(p, t, p->keys, &nonzero, err);
+        }
+        bool pattern = p->args[ARG_PATTERN].i != 0 && t->reduce_axis >= 0;
+        if (code == SHR_OK && !pattern) {
+            code = shr_amount_of(&p->args[ARG_AMOUNT], nonzero, "nonzero weights", &k, err);
+            if (code != SHR_OK) {
+                shr_err_prefix(err, "tensor '%s': ", t->value->name);
+            }
+        }
+        if (code != SHR_OK) {
+            return code;
+        }
+        if (pattern) {
+            mark_pattern(p, t);
+        } else {
+            shr_select_smallest(p->keys, count_of(t), k, p->marks);
+        }
+        code = apply(p, t, p->marks, nonzero, err);
+        if (code != SHR_OK) {
+            return code;
+        }
+        shr_ctx_tell(ctx, "prune", i + 1, p->targets.list.n);
+    }
+    return SHR_OK;
+}
+
+static int prune_globally(struct prune *p, const struct shr_ctx *ctx, struct shr_err *err)
+{
+    int64_t total = 0, nonzero = 0, k = 0, one = 0;
+    for (size_t i = 0; i < p->targets.list.n; i++) {
+        int code = shr_ctx_poll(ctx, err);
+        if (code == SHR_OK) {
+            code = rank(p, &p->targets.list.v[i], p->keys + total, &one, err);
+        }
+        if (code != SHR_OK) {
+            return code;
+        }
+        total += count_of(&p->targets.list.v[i]);
+        nonzero += one;
+    }
+    int code = shr_amount_of(&p->args[ARG_AMOUNT], nonzero, "nonzero weights", &k, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    shr_select_smallest(p->keys, total, k, p->marks);
+
+    int64_t at = 0;
+    for (size_t i = 0; i < p->targets.list.n; i++) {
+        const struct shr_prune_target *t = &p->targets.list.v[i];
+        one = 0;
+        for (int64_t j = 0; j < count_of(t); j++) {
+            one += !isinf(p->keys[at + j]);
+        }
+        code = apply(p, t, p->marks + at, one, err);
+        if (code != SHR_OK) {
+            return code;
+        }
+        at += count_of(t);
+    }
+    return SHR_OK;
+}
+
+/* Room for the keys of all targets (global) or of the largest (layer). */
+static int make_room(struct prune *p, bool global, struct shr_err *err)
+{
+    int64_t room = 0;
+    for (size_t i = 0; i < p->targets.list.n; i++) {
+        int64_t n = count_of(&p->targets.list.v[i]);
+        room = global ? room + n : n > room ? n : room;
+    }
+    p->keys = shr_mem_new((size_t)room + 1, sizeof *p->keys);
+    p->marks = shr_mem_new((size_t)room + 1, 1);
+    if (p->keys == NULL || p->marks == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the magnitudes of %lld weights",
+                           (long long)room);
+    }
+    return SHR_OK;
+}
+
+static int run(struct shr_pass_call *call, struct shr_err *err)
+{
+    struct prune p = {.args = call->args->v, .report = call->report};
+    if (p.args[ARG_STORE].i == STORE_SPARSE) {
+        return shr_err_set(err, SHR_ERR_UNSUPPORTED,
+                           "store: sparse tensors are not supported, only dense");
+    }
+    bool global = p.args[ARG_SCOPE].i == SCOPE_GLOBAL;
+    if (global && p.args[ARG_PATTERN].i != 0) {
+        return shr_err_set(err, SHR_ERR_INVALID,
+                           "pattern: %s is a rule for each layer and does not go with scope global",
+                           patterns[p.args[ARG_PATTERN].i]);
+    }
+    shr_rng_init(&p.rng, call->ctx != NULL ? call->ctx->seed : 0);
+
+    struct shr_model *model = NULL;
+    int code = shr_model_clone(call->model, &model, err);
+    if (code == SHR_OK) {
+        code = shr_prune_targets_find(model, &p.args[ARG_NODES], p.args[ARG_BIASES].b, p.report,
+                                      &p.targets, err);
+    }
+    if (code == SHR_OK && p.targets.list.n == 0) {
+        shr_report_note(p.report, SHR_NOTE_WARNING, "", "no prunable weights were found");
+    }
+    if (code == SHR_OK) {
+        code = make_room(&p, global, err);
+    }
+    if (code == SHR_OK) {
+        code = global ? prune_globally(&p, call->ctx, err) : prune_layers(&p, call->ctx, err);
+    }
+    if (code == SHR_OK) {
+        call->ret_model = model;
+    } else {
+        shr_model_free(model);
+    }
+    shr_mem_free(p.keys);
+    shr_mem_free(p.marks);
+    shr_prune_targets_finish(&p.targets);
+    return code;
+}
+
+const struct shr_pass shr_pass_prune_unstructured = {
+    .name = "prune_unstructured",
+    .help = "Sets single weights to zero, the least important first",
+    .params = params,
+    .n_params = SHR_COUNT_OF(params),
+    .run = run,
+};

@@ -1,0 +1,391 @@
+/* quantize_dynamic: int8 weights now, inputs quantized when the model runs.
+ *
+ * MatMul and Gemm with constant weights become
+ *     DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul by both scales [-> Add of the bias]
+ * the form, and the names, of ONNX Runtime's tool, so that its fusions find it. An input that
+ * several nodes read is quantized once, and so are tied weights. Thread: one. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/vec.h"
+#include "passes/edit.h"
+#include "passes/quant_params.h"
+
+enum { ARG_WEIGHT_TYPE, ARG_PER_CHANNEL, ARG_REDUCE_RANGE, ARG_OPS, SHR_ARGS_NODES };
+enum { OPSET_NEEDED = 11 };
+
+static const char *const weight_types[] = {"int8", "uint8", NULL};
+enum { REDUCE_AUTO, REDUCE_TRUE, REDUCE_FALSE };
+static const char *const reduce_choices[] = {"auto", "true", "false", NULL};
+
+static const struct shr_param params[] = {
+    {"weight_type", SHR_PARAM_ENUM, "int8", 0, 0, weight_types,
+     "int8 is symmetric about 0, uint8 has a zero point"},
+    {"per_channel", SHR_PARAM_BOOL, "true", 0, 0, NULL,
+     "A scale for each output, not for a tensor"},
+    {"reduce_range", SHR_PARAM_ENUM, "auto", 0, 0, reduce_choices,
+     "7-bit weights, for CPUs whose 16-bit sums of two products saturate; auto: only as far as a "
+     "channel needs it"},
+    {"op_types", SHR_PARAM_LIST, "MatMul,Gemm", 0, 0, NULL, "Operators to quantize"},
+    SHR_PARAMS_NODES,
+};
+
+struct input { /* an input and its dynamic quantization */
+    const struct shr_value *x;
+    struct shr_value *q[3]; /* quantized, scale, zero point */
+};
+
+struct weight {
+    const struct shr_value *w;
+    bool transposed;
+    float alpha;
+    struct shr_value *q, *scale, *zero; /* zero NULL = 0 */
+};
+
+struct dynamic {
+    struct shr_graph *g;
+    const struct shr_arg *args;
+    struct shr_report *report;
+    SHR_VEC(struct input) inputs;
+    SHR_VEC(struct weight) weights;
+};
+
+static struct shr_value *fresh(struct dynamic *d, const char *stem, const char *suffix,
+                               struct shr_err *err)
+{
+    char name[512];
+    snprintf(name, sizeof name, "%.480s%s", stem, suffix);
+    struct shr_value *v = NULL;
+    return shr_graph_fresh_value(d->g, name, &v, err) == SHR_OK ? v : NULL;
+}
+
+static int constant(struct dynamic *d, const char *stem, const char *suffix,
+                    struct shr_tensor *take, struct shr_value **ret, struct shr_err *err)
+{
+    char name[512];
+    snprintf(name, sizeof name, "%.480s%s", stem, suffix);
+    struct shr_tensor t = *take;
+    *take = (struct shr_tensor){0};
+    return shr_graph_add_constant(d->g, name, t, ret, err);
+}
+
+/* ── Inputs ─────────────────────────────────────────────────────────────────────────────────── */
+
+static int quantize_input(struct dynamic *d, struct shr_node *before, struct shr_value *x,
+                          struct input *ret, struct shr_err *err)
+{
+    for (size_t i = 0; i < d->inputs.n; i++) {
+        if (d->inputs.v[i].x == x) {
+            *ret = d->inputs.v[i];
+            return SHR_OK;
+        }
+    }
+    static const char *const suffixes[3] = {"_quantized", "_scale", "_zero_point"};
+    struct input in = {.x = x};
+    for (size_t i = 0; i < 3; i++) {
+        in.q[i] = fresh(d, x->name, suffixes[i], err);
+        if (in.q[i] == NULL) {
+            return SHR_ERR_NOMEM;
+        }
+    }
+    char name[512];
+    snprintf(name, sizeof name, "%.480s_QuantizeLinear", x->name);
+    int code = shr_graph_add_node(d->g, before, "", "DynamicQuantizeLinear", name, &x, 1, in.q, 3,
+                                  NULL, err);
+    struct input *added = code == SHR_OK ? SHR_VEC_ADD(&d->inputs) : NULL;
+    if (added == NULL) {
+        return code != SHR_OK ? code : shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
+    *ret = *added = in;
+    return SHR_OK;
+}
+
+/* ── Weights ────────────────────────────────────────────────────────────────────────────────── */
+
+/* (K, N) float32, transposed and multiplied by Gemm's alpha. */
+static int plain_weight(const struct shr_tensor *w, bool transposed, float alpha,
+                        struct shr_tensor *ret, struct shr_err *err)
+{
+    int64_t k = w->dim[transposed ? 1 : 0], n = w->dim[transposed ? 0 : 1];
+    struct shr_tensor plain = {0};
+    int code = shr_tensor_new(SHR_DTYPE_F32, 2, (int64_t[]){k, n}, &plain, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    const float *from = w->data;
+    float *to = plain.data;
+    for (int64_t i = 0; i < k; i++) {
+        for (int64_t j = 0; j < n; j++) {
+            to[i * n + j] = alpha * from[transposed ? j * k + i : i * n + j];
+        }
+    }
+    *ret = plain;
+    return SHR_OK;
+}
+
+static void tell(struct dynamic *d, const struct shr_value *w, const struct shr_quant_weight *q)
+{
+    struct shr_note *note = shr_report_note(
+        d->report, SHR_NOTE_DONE, w->name, "%s weights, %s; the input is quantized when it runs",
+        weight_types[d->args[ARG_WEIGHT_TYPE].i],
+        d->args[ARG_PER_CHANNEL].b ? "per channel" : "per tensor");
+    shr_note_figure(note, "scale_min", q->scale_min);
+    shr_note_figure(note, "scale_max", q->scale_max);
+    shr_note_figure(note, "sqnr_db", q->sqnr_db);
+    shr_note_figure(note, "largest", q->top_min);
+    shr_note_figure(note, "bytes_before", (double)shr_tensor_bytes(&w->constant));
+    shr_note_figure(note, "bytes_after",
+                    (double)(shr_tensor_bytes(&q->q) + shr_tensor_bytes(&q->scale)));
+}
+
+static int store_weight(struct dynamic *d, struct weight *w, struct shr_quant_weight *q,
+                        struct shr_err *err)
+{
+    const char *name = w->w->name;
+    int code = constant(d, name, "_quantized", &q->q, &w->q, err);
+    if (code == SHR_OK) {
+        code = constant(d, name, "_scale", &q->scale, &w->scale, err);
+    }
+    if (code == SHR_OK && d->args[ARG_WEIGHT_TYPE].i == 1) {
+        code = constant(d, name, "_zero_point", &q->zero, &w->zero, err);
+    }
+    struct weight *added = code == SHR_OK ? SHR_VEC_ADD(&d->weights) : NULL;
+    if (added == NULL) {
+        return code != SHR_OK ? code : shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
+    *added = *w;
+    return SHR_OK;
+}
+
+static int quantize_weight(struct dynamic *d, const struct shr_node *node, struct weight *ret,
+                           struct shr_err *err)
+{
+    const struct shr_value *v = shr_node_in(node, 1);
+    bool transposed = shr_node_int(node, "transB", 0) != 0;
+    float alpha = shr_node_float(node, "alpha", 1);
+    for (size_t i = 0; i < d->weights.n; i++) {
+        const struct weight *w = &d->weights.v[i];
+        if (w->w == v && w->transposed == transposed && w->alpha == alpha) {
+            *ret = *w;
+            return SHR_OK;
+        }
+    }
+    bool int8 = d->args[ARG_WEIGHT_TYPE].i == 0;
+    int64_t reduce = d->args[ARG_REDUCE_RANGE].i;
+    struct shr_quant_how how = {
+        .grid = shr_quant_grid_of(int8 ? SHR_DTYPE_I8 : SHR_DTYPE_U8, int8, reduce == REDUCE_TRUE),
+        .axis = 1,
+        .per_channel = d->args[ARG_PER_CHANNEL].b,
+        .pairs = int8 && reduce == REDUCE_AUTO ? SHR_PAIRS_MATRIX : SHR_PAIRS_NONE,
+    };
+
+    struct weight w = {.w = v, .transposed = transposed, .alpha = alpha};
+    struct shr_tensor plain = {0};
+    struct shr_quant_weight q = {0};
+    int code = plain_weight(&v->constant, transposed, alpha, &plain, err);
+    if (code == SHR_OK) {
+        code = shr_quantize_weight(&plain, v->name, &how, &q, err);
+    }
+    if (code == SHR_OK) {
+        tell(d, v, &q);
+        code = store_weight(d, &w, &q, err);
+    }
+    if (code == SHR_OK) {
+        *ret = w;
+    }
+    shr_tensor_finish(&plain);
+    shr_quant_weight_finish(&q);
+    return code;
+}
+
+/* ── Nodes ──────────────────────────────────────────────────────────────────────────────────── */
+
+/* NULL = can be quantized, else why not. */
+static const char *obstacle(const struct shr_node *node)
+{
+    if (!shr_node_is(node, "MatMul") && !shr_node_is(node, "Gemm")) {
+        return "it has no dynamically quantized form here; it stays in float";
+    }
+    const struct shr_value *w = shr_node_in(node, 1), *bias = shr_node_in(node, 2);
+    if (!shr_value_is_constant(w)) {
+        return "its weights are not constant";
+    }
+    if (w->constant.dtype != SHR_DTYPE_F32 || w->constant.rank != 2 ||
+        shr_tensor_count(&w->constant) == 0) {
+        return "its weights are not a float32 matrix";
+    }
+    float beta = shr_node_float(node, "beta", 1);
+    if (bias != NULL && beta != 1 &&
+        (!shr_value_is_constant(bias) || bias->constant.dtype != SHR_DTYPE_F32)) {
+        return "its bias is multiplied by beta and not constant";
+    }
+    return NULL;
+}
+
+/* Gemm's beta C, or NULL. */
+static int scaled_bias(struct dynamic *d, const struct shr_node *node, struct shr_value **ret,
+                       struct shr_err *err)
+{
+    struct shr_value *bias = shr_node_in(node, 2);
+    float beta = shr_node_float(node, "beta", 1);
+    *ret = beta != 0 ? bias : NULL;
+    if (bias == NULL || beta == 1 || beta == 0) {
+        return SHR_OK;
+    }
+    struct shr_tensor t = shr_tensor_ref(&bias->constant);
+    int code = shr_tensor_own(&t, err);
+    if (code != SHR_OK) {
+        shr_tensor_finish(&t);
+        return code;
+    }
+    for (int64_t i = 0; i < shr_tensor_count(&t); i++) {
+        shr_tensor_set(&t, i, shr_tensor_get(&t, i) * (double)beta);
+    }
+    return shr_graph_add_constant(d->g, bias->name, t, ret, err);
+}
+
+static int add(struct dynamic *d, struct shr_node *before, const char *op, const char *stem,
+               const char *suffix, struct shr_value *const *in, size_t n_in,
+               struct shr_node **ret_node, struct shr_value **ret, struct shr_err *err)
+{
+    char name[512];
+    snprintf(name, sizeof name, "%.480s%s", stem, suffix);
+    return shr_edit_insert(d->g, before, op, name, in, n_in, name, ret_node, ret, err);
+}
+
+/* Writes the nodes up to the product of accumulator and scales; the last gives a new value. */
+static int write_product(struct dynamic *d, struct shr_node *node, const struct input *x,
+                         const struct weight *w, struct shr_value **ret, struct shr_err *err)
+{
+    const char *stem = node->name[0] != 0 ? node->name : shr_node_out(node, 0)->name;
+    struct shr_value *acc = NULL, *real = NULL, *scale = NULL;
+    struct shr_node *cast = NULL;
+    struct shr_value *in[4] = {x->q[0], w->q, x->q[2], w->zero};
+    int code =
+        add(d, node, "MatMulInteger", stem, "_quant", in, w->zero != NULL ? 4 : 3, NULL, &acc, err);
+    if (code == SHR_OK) {
+        code = add(d, node, "Cast", stem, "_quant_cast", &acc, 1, &cast, &real, err);
+    }
+    if (code == SHR_OK) {
+        code = shr_node_set_int(d->g, cast, "to", SHR_DTYPE_F32, err);
+    }
+    if (code == SHR_OK) {
+        code = add(d, node, "Mul", stem, "_quant_scales_mul",
+                   (struct shr_value *[]){x->q[1], w->scale}, 2, NULL, &scale, err);
+    }
+    if (code == SHR_OK) {
+        code = add(d, node, "Mul", stem, "_quant_output_scale_mul",
+                   (struct shr_value *[]){real, scale}, 2, NULL, ret, err);
+    }
+    return code;
+}
+
+static int transpose_input(struct dynamic *d, struct shr_node *node, struct shr_value **x,
+                           struct shr_err *err)
+{
+    struct shr_node *transpose = NULL;
+    int code = add(d, node, "Transpose", (*x)->name, "_transposed", x, 1, &transpose, x, err);
+    return code != SHR_OK
+               ? code
+               : shr_node_set_ints(d->g, transpose, "perm", (const int64_t[]){1, 0}, 2, err);
+}
+
+static int quantize_node(struct dynamic *d, struct shr_node *node, struct shr_err *err)
+{
+    struct input input = {0};
+    struct weight weight = {0};
+    struct shr_value *x = shr_node_in(node, 0), *bias = NULL, *product = NULL;
+    int code = SHR_OK;
+    if (shr_node_int(node, "transA", 0) != 0) {
+        code = transpose_input(d, node, &x, err);
+    }
+    if (code == SHR_OK) {
+        code = quantize_input(d, node, x, &input, err);
+    }
+    if (code == SHR_OK) {
+        code = quantize_weight(d, node, &weight, err);
+    }
+    if (code == SHR_OK) {
+        code = scaled_bias(d, node, &bias, err);
+    }
+    if (code == SHR_OK) {
+        code = write_product(d, node, &input, &weight, &product, err);
+    }
+    if (code == SHR_OK && bias != NULL) {
+        code = add(d, node, "Add", product->name, "_bias", (struct shr_value *[]){product, bias}, 2,
+                   NULL, &product, err);
+    }
+    if (code == SHR_OK) {
+        shr_edit_bypass(d->g, node, product);
+    }
+    return code;
+}
+
+static int quantize_all(struct dynamic *d, const struct shr_ctx *ctx, struct shr_err *err)
+{
+    size_t total = d->g->n_nodes, done = 0;
+    for (struct shr_node *node = d->g->first_node, *next; node != NULL; node = next, done++) {
+        next = node->next;
+        bool weighted = node->op != NULL && node->op->quant_role == SHR_QUANT_WEIGHTED;
+        bool asked = shr_arg_lists(&d->args[ARG_OPS], node->op_type);
+        if (!weighted && !asked) {
+            continue;
+        }
+        const char *why = shr_nodes_excluded(node, &d->args[ARG_NODES]);
+        why = why != NULL ? why : obstacle(node);
+        why = why != NULL ? why : asked ? NULL : "its operator is not in op_types";
+        if (why != NULL) {
+            char label[128];
+            shr_report_note(d->report, SHR_NOTE_SKIPPED, shr_node_label(node, label, sizeof label),
+                            "%s: %s", node->op_type, why);
+            continue;
+        }
+        int code = shr_ctx_poll(ctx, err);
+        if (code == SHR_OK) {
+            code = quantize_node(d, node, err);
+        }
+        if (code != SHR_OK) {
+            return code;
+        }
+        shr_ctx_tell(ctx, "quantize", done, total);
+    }
+    return SHR_OK;
+}
+
+static int run(struct shr_pass_call *call, struct shr_err *err)
+{
+    int64_t opset = shr_model_opset(call->model, "");
+    if (opset < OPSET_NEEDED) {
+        return shr_err_set(err, SHR_ERR_UNSUPPORTED,
+                           "needs a model of opset %d or later, for DynamicQuantizeLinear; this "
+                           "one is of opset %lld",
+                           OPSET_NEEDED, (long long)opset);
+    }
+    struct shr_model *model = NULL;
+    int code = shr_model_clone(call->model, &model, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    struct dynamic d = {.g = &model->graph, .args = call->args->v, .report = call->report};
+    code = quantize_all(&d, call->ctx, err);
+    if (code == SHR_OK && d.weights.n == 0) {
+        shr_report_note(d.report, SHR_NOTE_WARNING, "", "nothing was quantized");
+    }
+    if (code == SHR_OK) {
+        shr_graph_drop_unused(&model->graph);
+        call->ret_model = model;
+    } else {
+        shr_model_free(model);
+    }
+    SHR_VEC_FINISH(&d.inputs);
+    SHR_VEC_FINISH(&d.weights);
+    return code;
+}
+
+const struct shr_pass shr_pass_quantize_dynamic = {
+    .name = "quantize_dynamic",
+    .help = "int8 weights; inputs are quantized when the model runs, so it needs no data",
+    .params = params,
+    .n_params = SHR_COUNT_OF(params),
+    .run = run,
+};

@@ -1,0 +1,54 @@
+/* Running a pass: what it needs is there, its result is a sound graph, its errors carry its name.
+ * Thread: one per call. */
+#include "passes/pass.h"
+
+static int check_needs(const struct shr_pass *pass, const struct shr_pass_call *call,
+                       struct shr_err *err)
+{
+    if ((pass->needs & SHR_NEEDS_CALIBRATE) != 0 && call->calibrate == NULL) {
+        return shr_err_set(err, SHR_ERR_INVALID, "needs data.calibrate, a dataset to calibrate on");
+    }
+    if ((pass->needs & SHR_NEEDS_TRAIN) != 0 && call->train == NULL) {
+        return shr_err_set(err, SHR_ERR_INVALID, "needs data.train, a dataset to train on");
+    }
+    if ((pass->needs & SHR_NEEDS_RUN) == 0) {
+        return SHR_OK;
+    }
+    SHR_EACH_NODE (node, &call->model->graph) {
+        if (node->op == NULL) {
+            char label[128];
+            return shr_err_set(err, SHR_ERR_UNSUPPORTED,
+                               "has to run the model, and node %s is of operator %s%s%s, which is "
+                               "not supported at its opset",
+                               shr_node_label(node, label, sizeof label), node->domain,
+                               node->domain[0] != 0 ? "." : "", node->op_type);
+        }
+    }
+    return SHR_OK;
+}
+
+int shr_pass_run(const struct shr_pass *pass, struct shr_pass_call *call, struct shr_err *err)
+{
+    call->ret_model = NULL;
+    int code = check_needs(pass, call, err);
+    if (code == SHR_OK) {
+        code = shr_ctx_poll(call->ctx, err);
+    }
+    if (code == SHR_OK) {
+        code = pass->run(call, err);
+    }
+    if (code == SHR_OK) {
+        shr_model_resolve(call->ret_model);
+        if (shr_graph_check(&call->ret_model->graph, err) != SHR_OK) {
+            code = err != NULL ? err->code = SHR_ERR_INTERNAL : SHR_ERR_INTERNAL;
+        }
+    }
+    if (code != SHR_OK) {
+        shr_model_free(call->ret_model);
+        call->ret_model = NULL;
+        if (code != SHR_ERR_CANCELLED) {
+            shr_err_prefix(err, "%s: ", pass->name);
+        }
+    }
+    return code;
+}
