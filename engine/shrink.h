@@ -342,6 +342,8 @@ struct shr_metric_info {
     const char *unit;  /* "B", "ms", "%", "x", "" */
     int better;        /* +1 higher, -1 lower, 0 neither */
     const char *help;
+    bool of_data;  /* comes from the outputs on a dataset */
+    bool headline; /* belongs into a table for people, where all would be too wide */
 };
 
 SHR_API size_t shr_metric_count(void);

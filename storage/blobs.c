@@ -453,3 +453,44 @@ int store_blob_get(struct store *store, const char *sha256, size_t max_bytes, vo
     *ret_n = done;
     return 0;
 }
+
+int store_upload_get(struct store_upload *upload, void **ret_bytes, size_t *ret_n,
+                     struct shr_err *err)
+{
+    struct store *store = upload->store;
+    const struct blob_row rows = {.id = upload->blob,
+                                  .bytes = (int64_t)upload->in_rows,
+                                  .chunk_bytes = (int64_t)store->chunk_bytes};
+    if (upload->failed != 0 || upload->finished) {
+        return shr_err_set(err, upload->finished ? SHR_ERR_CONFLICT : upload->failed,
+                           "the upload has ended");
+    }
+    unsigned char *bytes = shr_mem_new((size_t)upload->bytes + 1, 1);
+    if (bytes == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for %" PRIu64 " bytes",
+                           upload->bytes);
+    }
+    size_t done = 0;
+    int code = 0;
+    while (code == 0 && done < upload->in_rows) { /* a chunk at a time: others get the mutex */
+        size_t got = 0;
+        store_db_lock(&store->blobs);
+        code = check_rows(upload, err);
+        if (code == 0) {
+            code = read_chunk(store, &rows, (int64_t)done, bytes + done,
+                              (size_t)upload->in_rows - done, &got, err);
+        }
+        store_db_unlock(&store->blobs);
+        done += got;
+    }
+    if (code != 0) {
+        shr_mem_free(bytes);
+        return code;
+    }
+    if (upload->held > 0) {
+        memcpy(bytes + done, upload->buffer, upload->held);
+    }
+    *ret_bytes = bytes;
+    *ret_n = (size_t)upload->bytes;
+    return 0;
+}

@@ -62,6 +62,9 @@ int store_upload_new(struct store *store, struct store_upload **ret,
 int store_upload_append(struct store_upload *upload, const void *bytes, size_t n,
                         struct shr_err *err) SHR_MUSTCHECK; /* FULL when the disk is */
 uint64_t store_upload_bytes(const struct store_upload *upload);
+/* All of it so far (shr_mem_free), to look at before it is finished. */
+int store_upload_get(struct store_upload *upload, void **ret_bytes, size_t *ret_n,
+                     struct shr_err *err) SHR_MUSTCHECK;
 /* Commits the bytes; the blob exists afterwards (or did before: the same bytes are kept once). */
 int store_upload_finish(struct store_upload *upload, char ret_sha256[STORE_SHA256_HEX],
                         struct shr_err *err) SHR_MUSTCHECK;

@@ -66,7 +66,10 @@ static int check_slots(const struct shr_node *node, struct shr_err *err)
     if (op->in_min == 0 && op->in_max == 0 && op->out_max == 0) {
         return SHR_OK;
     }
-    for (size_t i = 0; i < (size_t)op->in_min; i++) {
+    size_t in = op->in_max < 0 ? node->n_in : 0, out = op->out_max < 0 ? node->n_out : 0;
+    in = in < (size_t)op->in_min ? (size_t)op->in_min : in; /* every slot of a variadic operator */
+    out = out < (size_t)op->out_min ? (size_t)op->out_min : out;
+    for (size_t i = 0; i < in; i++) {
         if (shr_node_in(node, i) == NULL) {
             return shr_op_fail(node, err, SHR_ERR_INVALID, "input %zu is missing", i);
         }
@@ -75,7 +78,7 @@ static int check_slots(const struct shr_node *node, struct shr_err *err)
         return shr_op_fail(node, err, SHR_ERR_INVALID, "has %zu inputs, at most %d are allowed",
                            node->n_in, op->in_max);
     }
-    for (size_t i = 0; i < (size_t)op->out_min; i++) {
+    for (size_t i = 0; i < out; i++) {
         if (shr_node_out(node, i) == NULL) {
             return shr_op_fail(node, err, SHR_ERR_INVALID, "output %zu is missing", i);
         }

@@ -43,6 +43,10 @@ static int reshape_infer(struct shr_infer *c, struct shr_err *err)
         }
         return SHR_OK;
     }
+    if (shape.n > SHR_MAX_RANK) {
+        return shr_op_fail(c->node, err, SHR_ERR_LIMIT, "the shape has %zu dims, at most %d",
+                           shape.n, SHR_MAX_RANK);
+    }
     bool zero_copies = shr_node_int(c->node, "allowzero", 0) == 0;
     int hole = -1;
     y->rank = (int)shape.n;

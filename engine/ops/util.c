@@ -106,9 +106,9 @@ static int list_from_attr(const struct shr_node *node, const char *attr, struct 
     if (v == NULL) {
         return SHR_OK;
     }
-    if (n > SHR_MAX_RANK) {
+    if (n > SHR_LIST_MAX) {
         return shr_op_fail(node, err, SHR_ERR_INVALID, "attribute %s has %zu values, at most %d",
-                           attr, n, SHR_MAX_RANK);
+                           attr, n, SHR_LIST_MAX);
     }
     ret->given = ret->known = true;
     ret->n = n;
@@ -129,7 +129,7 @@ int shr_op_list_infer(const struct shr_infer *c, const char *attr, size_t slot,
     }
     ret->known = true;
     return shr_op_ints(c->node, shr_op_in_name(c->node, slot), c->in_data[slot], ret->v,
-                       SHR_MAX_RANK, &ret->n, err);
+                       SHR_LIST_MAX, &ret->n, err);
 }
 
 int shr_op_list_call(const struct shr_op_call *c, const char *attr, size_t slot,
@@ -140,7 +140,7 @@ int shr_op_list_call(const struct shr_op_call *c, const char *attr, size_t slot,
         return list_from_attr(c->node, attr, ret, err);
     }
     ret->given = ret->known = true;
-    return shr_op_ints(c->node, shr_op_in_name(c->node, slot), c->in[slot], ret->v, SHR_MAX_RANK,
+    return shr_op_ints(c->node, shr_op_in_name(c->node, slot), c->in[slot], ret->v, SHR_LIST_MAX,
                        &ret->n, err);
 }
 

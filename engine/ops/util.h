@@ -50,12 +50,14 @@ int shr_op_axis(const struct shr_node *node, const char *what, int64_t axis, int
 int shr_op_ints(const struct shr_node *node, const char *what, const struct shr_tensor *t,
                 int64_t *values, size_t max, size_t *ret_n, struct shr_err *err) SHR_MUSTCHECK;
 
-/* A list of at most SHR_MAX_RANK axes or dims: an attribute, or from some opset on an input. */
+enum { SHR_LIST_MAX = 2 * SHR_MAX_RANK }; /* pads are two for each dim */
+
+/* A list of axes, dims or pads: an attribute, or from some opset on an input. */
 struct shr_int_list {
     bool given; /* false: neither attribute nor input */
     bool known; /* false: given as an input whose data is not known yet */
     size_t n;
-    int64_t v[SHR_MAX_RANK];
+    int64_t v[SHR_LIST_MAX];
 };
 /* attr NULL = no such attribute; slot (size_t)-1 = no such input. */
 int shr_op_list_infer(const struct shr_infer *c, const char *attr, size_t slot,

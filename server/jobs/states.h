@@ -1,12 +1,14 @@
 /* The states of a job, and the one function that moves a job between them.
  *
- *            ┌──────────── retry, recovery (attempt + 1) ───────────┐
- *            ▼                                                      │
+ *            ┌───────────────── retry ──────────────────────────────┐
+ *            │◀─stop, recovery─┐                                    │
+ *            ▼                 │                                    │
  *     ── queued ──claim──▶ running ──▶ succeeded                    │
  *            │                ├──────▶ failed ─────────────────────▶│
  *            │                ├──────▶ lost (too many attempts) ───▶│
  *            └────cancel──────┴──────▶ cancelled ──────────────────▶┘
  *
+ * A claim raises the attempt number, which fences the writes of whoever ran the job before.
  * Cancelling is a flag, not a state. succeeded, failed, cancelled and lost are final. */
 #ifndef SRV_JOBS_STATES_H
 #define SRV_JOBS_STATES_H
@@ -17,6 +19,7 @@
 #include "base/err.h"
 
 struct srv;
+struct store_job;
 
 enum job_state {
     JOB_QUEUED,
@@ -44,5 +47,11 @@ struct job_move {
  * move that the drawing does not have, CONFLICT when the job is elsewhere by now. Thread: any. */
 int job_state_move(struct srv *srv, const char *job_id, const struct job_move *move,
                    struct shr_err *err) SHR_MUSTCHECK;
+
+/* The two moves with no job at hand before them: a new job begins as queued (see store_job_add for
+ * ret and the errors), and the oldest queued job runs (NOT_FOUND: none waits). */
+int job_state_begin(struct srv *srv, const struct store_job *job, struct store_job *ret,
+                    struct shr_err *err) SHR_MUSTCHECK;
+int job_state_claim(struct srv *srv, struct store_job *ret, struct shr_err *err) SHR_MUSTCHECK;
 
 #endif

@@ -121,6 +121,32 @@ static void an_upload_that_is_dropped_leaves_nothing(void **state)
     store_upload_free(NULL);
 }
 
+static void an_upload_can_be_read_before_it_is_finished(void **state)
+{
+    struct fixture *f = *state;
+    struct store_upload *upload;
+    char sha256[STORE_SHA256_HEX];
+    unsigned char bytes[10000];
+    void *read = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (unsigned char)(i * 31 >> 3);
+    }
+
+    assert_ok(store_upload_new(f->store, &upload, err));
+    assert_ok(store_upload_get(upload, &read, &n, err));
+    assert_int_equal(n, 0);
+    shr_mem_free(read);
+    assert_ok(store_upload_append(upload, bytes, sizeof bytes, err));
+    assert_ok(store_upload_get(upload, &read, &n, err));
+    assert_int_equal(n, sizeof bytes);
+    assert_memory_equal(read, bytes, n);
+    shr_mem_free(read);
+    assert_ok(store_upload_finish(upload, sha256, err));
+    assert_err(store_upload_get(upload, &read, &n, err), SHR_ERR_CONFLICT, "the upload has ended");
+    store_upload_free(upload);
+}
+
 static void uploads_side_by_side_do_not_mix(void **state)
 {
     struct fixture *f = *state;
@@ -258,6 +284,7 @@ int main(void)
         store_test(blobs_that_are_absent_or_too_large_are_named),
         store_test(an_upload_is_hashed_and_invisible_until_it_is_finished),
         store_test(an_upload_that_is_dropped_leaves_nothing),
+        store_test(an_upload_can_be_read_before_it_is_finished),
         store_test(uploads_side_by_side_do_not_mix),
         store_test(the_same_bytes_are_kept_once),
         store_test(sweeping_takes_only_what_no_row_names_and_is_old_enough),
