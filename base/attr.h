@@ -4,12 +4,21 @@
 #ifndef SHR_BASE_ATTR_H
 #define SHR_BASE_ATTR_H
 
+#if defined(__clang__)
+#define SHR_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define SHR_UNROLL _Pragma("GCC unroll 16")
+#else
+#define SHR_UNROLL /* before a loop of constant count, whose arrays are to become registers */
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 #define SHR_API __attribute__((visibility("default")))
 #define SHR_MUSTCHECK __attribute__((warn_unused_result))
 #define SHR_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define SHR_UNUSED __attribute__((unused))
-#define SHR_INLINE static inline __attribute__((always_inline)) /* for kernels with constant sizes */
+#define SHR_INLINE                                                                                 \
+    static inline __attribute__((always_inline)) /* for kernels with constant sizes */
 #else
 #define SHR_API
 #define SHR_MUSTCHECK

@@ -56,6 +56,7 @@ struct tile {
     enum shr_act act;
 };
 
+/* The bias, or the sums of the stretches before. */
 SHR_INLINE __m256 tile_begin(const struct tile *t, const float *c, int half)
 {
     const float *from = t->first ? t->bias : c;
@@ -71,50 +72,62 @@ SHR_INLINE void tile_end(const struct tile *t, float *c, int half, __m256 v)
     _mm256_maskstore_ps(c + half * 8, t->columns.mask[half], v);
 }
 
-SHR_INLINE void tile_rows(const size_t rows, const struct tile *t)
+/* sums (rows, 2 vectors) += a x b. On its own, because only a loop that knows every count keeps
+ * its sums in registers. */
+SHR_INLINE void tile_sums(const size_t rows, const float *a, size_t lda, const float *b, size_t k,
+                          __m256 (*sums)[2])
 {
     __m256 c[ROWS][2];
-    const float *a = t->a, *b = t->b;
-    size_t lda = t->lda;
+    SHR_UNROLL
     for (size_t i = 0; i < rows; i++) {
-        c[i][0] = tile_begin(t, t->c + i * t->ldc, 0);
-        c[i][1] = tile_begin(t, t->c + i * t->ldc, 1);
+        c[i][0] = c[i][1] = _mm256_setzero_ps();
     }
-    for (size_t k = 0; k < t->k; k++, b += COLS) {
+    for (; k > 0; k--, a++, b += COLS) {
         __m256 b0 = _mm256_loadu_ps(b), b1 = _mm256_loadu_ps(b + 8);
+        SHR_UNROLL
         for (size_t i = 0; i < rows; i++) {
-            __m256 x = _mm256_broadcast_ss(a + i * lda + k);
+            __m256 x = _mm256_broadcast_ss(a + i * lda);
             c[i][0] = _mm256_fmadd_ps(x, b0, c[i][0]);
             c[i][1] = _mm256_fmadd_ps(x, b1, c[i][1]);
         }
     }
+    SHR_UNROLL
     for (size_t i = 0; i < rows; i++) {
-        tile_end(t, t->c + i * t->ldc, 0, c[i][0]);
-        tile_end(t, t->c + i * t->ldc, 1, c[i][1]);
+        sums[i][0] = _mm256_add_ps(sums[i][0], c[i][0]);
+        sums[i][1] = _mm256_add_ps(sums[i][1], c[i][1]);
     }
 }
 
 static void tile_run(size_t rows, const struct tile *t)
 {
+    __m256 sums[ROWS][2];
+    for (size_t i = 0; i < rows; i++) {
+        sums[i][0] = tile_begin(t, t->c + i * t->ldc, 0);
+        sums[i][1] = tile_begin(t, t->c + i * t->ldc, 1);
+    }
     switch (rows) {
     case 1:
-        tile_rows(1, t);
+        tile_sums(1, t->a, t->lda, t->b, t->k, sums);
         break;
     case 2:
-        tile_rows(2, t);
+        tile_sums(2, t->a, t->lda, t->b, t->k, sums);
         break;
     case 3:
-        tile_rows(3, t);
+        tile_sums(3, t->a, t->lda, t->b, t->k, sums);
         break;
     case 4:
-        tile_rows(4, t);
+        tile_sums(4, t->a, t->lda, t->b, t->k, sums);
         break;
     case 5:
-        tile_rows(5, t);
+        tile_sums(5, t->a, t->lda, t->b, t->k, sums);
         break;
     default:
-        tile_rows(6, t);
+        tile_sums(6, t->a, t->lda, t->b, t->k, sums);
         break;
+    }
+    for (size_t i = 0; i < rows; i++) {
+        tile_end(t, t->c + i * t->ldc, 0, sums[i][0]);
+        tile_end(t, t->c + i * t->ldc, 1, sums[i][1]);
     }
 }
 
@@ -123,10 +136,12 @@ static void one_row(const struct tile *t)
     __m256 c[CHAINS][2];
     const float *b = t->b;
     size_t k = 0;
+    SHR_UNROLL
     for (size_t i = 0; i < CHAINS; i++) {
         c[i][0] = c[i][1] = _mm256_setzero_ps();
     }
     for (; k + CHAINS <= t->k; k += CHAINS, b += CHAINS * COLS) {
+        SHR_UNROLL
         for (size_t i = 0; i < CHAINS; i++) {
             __m256 x = _mm256_broadcast_ss(t->a + k + i);
             c[i][0] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + i * COLS), c[i][0]);
@@ -138,6 +153,7 @@ static void one_row(const struct tile *t)
         c[0][0] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b), c[0][0]);
         c[0][1] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + 8), c[0][1]);
     }
+    SHR_UNROLL
     for (int half = 0; half < 2; half++) {
         __m256 sum = _mm256_add_ps(_mm256_add_ps(c[0][half], c[1][half]),
                                    _mm256_add_ps(c[2][half], c[3][half]));

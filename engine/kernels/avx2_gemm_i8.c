@@ -89,20 +89,23 @@ SHR_INLINE __m256i quad_of(const uint8_t *a, size_t q)
 
 /* At most FLUSH quads of a panel into int32 sums. */
 SHR_INLINE void panel_flush(const size_t width, const uint8_t *hi, const uint8_t *lo,
-                            const int8_t *b, const size_t quads, __m256i *acc)
+                            const int8_t *b, size_t quads, __m256i *acc)
 {
     __m256i h[I8_PANEL], l[I8_PANEL];
+    SHR_UNROLL
     for (size_t j = 0; j < width; j++) {
         h[j] = l[j] = _mm256_setzero_si256();
     }
-    for (size_t q = 0; q < quads; q++) {
+    for (size_t q = 0; q < quads; q++, b += width * I8_VECTOR) {
         __m256i ah = quad_of(hi, q), al = quad_of(lo, q);
-        for (size_t j = 0; j < width; j++, b += I8_VECTOR) {
-            __m256i v = _mm256_loadu_si256((const __m256i *)b);
+        SHR_UNROLL
+        for (size_t j = 0; j < width; j++) {
+            __m256i v = _mm256_loadu_si256((const __m256i *)(b + j * I8_VECTOR));
             h[j] = _mm256_add_epi16(h[j], _mm256_maddubs_epi16(ah, v));
             l[j] = _mm256_add_epi16(l[j], _mm256_maddubs_epi16(al, v));
         }
     }
+    SHR_UNROLL
     for (size_t j = 0; j < width; j++) {
         acc[j] = _mm256_add_epi32(acc[j], _mm256_madd_epi16(h[j], _mm256_set1_epi16(16)));
         acc[j] = _mm256_add_epi32(acc[j], _mm256_madd_epi16(l[j], _mm256_set1_epi16(1)));
@@ -113,14 +116,14 @@ SHR_INLINE void panel_row(const size_t width, const uint8_t *hi, const uint8_t *
                           size_t quads, __m256i *ret_acc)
 {
     __m256i acc[I8_PANEL];
-    size_t q = 0;
+    SHR_UNROLL
     for (size_t j = 0; j < width; j++) {
         acc[j] = ret_acc[j];
     }
-    for (; q + FLUSH <= quads; q += FLUSH, b += FLUSH * width * I8_VECTOR) {
-        panel_flush(width, hi + q * 4, lo + q * 4, b, FLUSH, acc);
+    for (size_t q = 0; q < quads; q += FLUSH, b += FLUSH * width * I8_VECTOR) {
+        panel_flush(width, hi + q * 4, lo + q * 4, b, i8_min(quads - q, FLUSH), acc);
     }
-    panel_flush(width, hi + q * 4, lo + q * 4, b, quads - q, acc);
+    SHR_UNROLL
     for (size_t j = 0; j < width; j++) {
         ret_acc[j] = acc[j];
     }

@@ -19,7 +19,7 @@
 #include "kernels/internal.h"
 
 enum {
-    I8_ROWS = 6,   /* of a tile */
+    I8_ROWS = 4,   /* of a tile: more would leave too few registers for the products */
     I8_COLS = 8,   /* of a block */
     I8_PANEL = 4,  /* blocks interleaved */
     I8_VECTOR = 32 /* bytes: 8 columns x 4 k */
@@ -72,6 +72,7 @@ SHR_INLINE void i8_tile_rows(const size_t rows, const int16_t *a, size_t lda,
                              const struct i8_runs *runs, const int8_t *b, size_t step, __m256i *acc)
 {
     __m256i c[I8_ROWS][2];
+    SHR_UNROLL
     for (size_t i = 0; i < rows; i++) {
         c[i][0] = c[i][1] = _mm256_setzero_si256();
     }
@@ -80,6 +81,7 @@ SHR_INLINE void i8_tile_rows(const size_t rows, const int16_t *a, size_t lda,
         for (size_t q = 0; q < runs->quads; q++, b += step) {
             __m256i b0 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b));
             __m256i b1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(b + 16)));
+            SHR_UNROLL
             for (size_t i = 0; i < rows; i++) {
                 int64_t quad;
                 memcpy(&quad, run + i * lda + q * 4, sizeof quad);
@@ -89,6 +91,7 @@ SHR_INLINE void i8_tile_rows(const size_t rows, const int16_t *a, size_t lda,
             }
         }
     }
+    SHR_UNROLL
     for (size_t i = 0; i < rows; i++) { /* pairs (0 0 1 1 | 2 2 3 3), (4 4 5 5 | 6 6 7 7) */
         __m256i sum = _mm256_permute4x64_epi64(_mm256_hadd_epi32(c[i][0], c[i][1]), 0xd8);
         acc[i] = _mm256_add_epi32(acc[i], sum);
@@ -108,14 +111,8 @@ SHR_INLINE void i8_tile(size_t rows, const int16_t *a, size_t lda, const struct 
     case 3:
         i8_tile_rows(3, a, lda, runs, b, step, acc);
         break;
-    case 4:
-        i8_tile_rows(4, a, lda, runs, b, step, acc);
-        break;
-    case 5:
-        i8_tile_rows(5, a, lda, runs, b, step, acc);
-        break;
     default:
-        i8_tile_rows(6, a, lda, runs, b, step, acc);
+        i8_tile_rows(I8_ROWS, a, lda, runs, b, step, acc);
         break;
     }
 }
@@ -136,8 +133,11 @@ SHR_INLINE __m256i i8_saturate(__m256 v, int32_t zero, int32_t lo, int32_t hi)
     return _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(zero));
 }
 
-SHR_INLINE void i8_store_bytes(uint8_t *c, __m128i bytes, size_t cols)
+/* The low eight bytes of 8 int32 that fit into bytes, of which the first cols are stored. */
+SHR_INLINE void i8_store_bytes(uint8_t *c, __m256i q, bool is_signed, size_t cols)
 {
+    __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
+    __m128i bytes = is_signed ? _mm_packs_epi16(w, w) : _mm_packus_epi16(w, w);
     if (cols >= I8_COLS) {
         _mm_storel_epi64((__m128i *)c, bytes);
     } else {
@@ -146,50 +146,83 @@ SHR_INLINE void i8_store_bytes(uint8_t *c, __m128i bytes, size_t cols)
     }
 }
 
-/* Bias, zero points, requantization and store of rows of a block. first is the element of g->c
- * for row 0 and column 0 of the block, n0 that column; row_sums of A are read when B has zero
- * points. */
-SHR_INLINE void i8_finish(const struct shr_gemm_i8 *g, const struct i8_packed *p, size_t block,
-                          size_t first, size_t rows, const __m256i *acc, const int32_t *row_sums)
+/* What i8_finish needs of the columns of a block. */
+struct i8_columns {
+    __m256i mask, add; /* columns that exist; bias - a_zero * sum of B */
+    __m256 scale, bias_f32;
+    size_t cols;
+};
+
+SHR_INLINE struct i8_columns i8_columns_of(const struct shr_gemm_i8 *g, const struct i8_packed *p,
+                                           size_t block)
 {
-    size_t n0 = block * I8_COLS, cols = g->n - n0;
-    __m256i mask = i8_tail_mask(cols);
-    __m256i zero = _mm256_loadu_si256((const __m256i *)(i8_zeros(p) + n0));
+    size_t n0 = block * I8_COLS;
+    struct i8_columns v = {.cols = g->n - n0};
     __m256i sums = _mm256_loadu_si256((const __m256i *)(i8_sums(p) + n0));
-    __m256i add = _mm256_mullo_epi32(sums, _mm256_set1_epi32(-g->a_zero));
-    __m256 scale = _mm256_setzero_ps(), bias_f32 = scale;
-    bool relu = g->act == SHR_ACT_RELU;
-    int32_t lo = relu ? g->c_zero : g->out == SHR_GEMM_U8 ? 0 : INT8_MIN;
-    int32_t hi = g->out == SHR_GEMM_U8 ? UINT8_MAX : INT8_MAX;
+    v.mask = i8_tail_mask(v.cols);
+    v.add = _mm256_mullo_epi32(sums, _mm256_set1_epi32(-g->a_zero));
     if (g->bias != NULL) {
-        add = _mm256_add_epi32(add, _mm256_maskload_epi32(g->bias + n0, mask));
+        v.add = _mm256_add_epi32(v.add, _mm256_maskload_epi32(g->bias + n0, v.mask));
     }
     if (g->out != SHR_GEMM_I32) {
-        scale = _mm256_maskload_ps(g->scale + n0, mask);
+        v.scale = _mm256_maskload_ps(g->scale + n0, v.mask);
     }
     if (g->out == SHR_GEMM_F32 && g->bias_f32 != NULL) {
-        bias_f32 = _mm256_maskload_ps(g->bias_f32 + n0, mask);
+        v.bias_f32 = _mm256_maskload_ps(g->bias_f32 + n0, v.mask);
     }
+    return v;
+}
+
+SHR_INLINE void i8_finish_f32(const struct shr_gemm_i8 *g, const struct i8_columns *v, size_t first,
+                              size_t rows, const __m256i *acc)
+{
     for (size_t i = 0; i < rows; i++) {
-        size_t at = first + i * g->ldc;
-        __m256i sum = _mm256_add_epi32(acc[i], add);
-        if (p->has_zero) {
-            __m256i row = _mm256_set1_epi32(row_sums[i]);
-            sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(row, zero));
+        __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(acc[i], v->add)), v->scale);
+        y = g->bias_f32 != NULL ? _mm256_add_ps(y, v->bias_f32) : y;
+        y = g->act == SHR_ACT_RELU ? _mm256_max_ps(_mm256_setzero_ps(), y) : y;
+        _mm256_maskstore_ps((float *)g->c + first + i * g->ldc, v->mask, y);
+    }
+}
+
+SHR_INLINE void i8_finish_bytes(const struct shr_gemm_i8 *g, const struct i8_columns *v,
+                                size_t first, size_t rows, const __m256i *acc, const bool is_signed,
+                                const bool whole)
+{
+    int32_t lo = g->act == SHR_ACT_RELU ? g->c_zero : is_signed ? INT8_MIN : 0;
+    int32_t hi = is_signed ? INT8_MAX : UINT8_MAX;
+    uint8_t *c = (uint8_t *)g->c + first;
+    for (size_t i = 0; i < rows; i++, c += g->ldc) {
+        __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(acc[i], v->add)), v->scale);
+        i8_store_bytes(c, i8_saturate(y, g->c_zero, lo, hi), is_signed, whole ? I8_COLS : v->cols);
+    }
+}
+
+/* Bias, zero points, requantization and store of rows of a block. first is the element of g->c
+ * for row 0 and column 0 of the block; row_sums of A are read when B has zero points. */
+SHR_INLINE void i8_finish(const struct shr_gemm_i8 *g, const struct i8_packed *p, size_t block,
+                          size_t first, size_t rows, __m256i *acc, const int32_t *row_sums)
+{
+    struct i8_columns v = i8_columns_of(g, p, block);
+    if (p->has_zero) {
+        __m256i zero = _mm256_loadu_si256((const __m256i *)(i8_zeros(p) + block * I8_COLS));
+        for (size_t i = 0; i < rows; i++) {
+            __m256i less = _mm256_mullo_epi32(_mm256_set1_epi32(row_sums[i]), zero);
+            acc[i] = _mm256_sub_epi32(acc[i], less);
         }
-        __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale);
-        if (g->out == SHR_GEMM_I32) {
-            _mm256_maskstore_epi32((int32_t *)g->c + at, mask, sum);
-        } else if (g->out == SHR_GEMM_F32) {
-            v = g->bias_f32 != NULL ? _mm256_add_ps(v, bias_f32) : v;
-            v = relu ? _mm256_max_ps(_mm256_setzero_ps(), v) : v;
-            _mm256_maskstore_ps((float *)g->c + at, mask, v);
-        } else {
-            __m256i q = i8_saturate(v, g->c_zero, lo, hi);
-            __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
-            w = g->out == SHR_GEMM_U8 ? _mm_packus_epi16(w, w) : _mm_packs_epi16(w, w);
-            i8_store_bytes((uint8_t *)g->c + at, w, cols);
+    }
+    if (g->out == SHR_GEMM_I32) {
+        for (size_t i = 0; i < rows; i++) {
+            _mm256_maskstore_epi32((int32_t *)g->c + first + i * g->ldc, v.mask,
+                                   _mm256_add_epi32(acc[i], v.add));
         }
+    } else if (g->out == SHR_GEMM_F32) {
+        i8_finish_f32(g, &v, first, rows, acc);
+    } else if (g->out == SHR_GEMM_S8) {
+        i8_finish_bytes(g, &v, first, rows, acc, true, false);
+    } else if (v.cols >= I8_COLS) {
+        i8_finish_bytes(g, &v, first, rows, acc, false, true);
+    } else {
+        i8_finish_bytes(g, &v, first, rows, acc, false, false);
     }
 }
 

@@ -10,6 +10,7 @@
 SHR_INLINE __m256i quantize_32(const float *x, __m256 scale, int32_t zero, int32_t lo, int32_t hi)
 {
     __m256i q[4];
+    SHR_UNROLL
     for (int i = 0; i < 4; i++) {
         q[i] = i8_saturate(_mm256_div_ps(_mm256_loadu_ps(x + 8 * i), scale), zero, lo, hi);
     }
@@ -83,8 +84,7 @@ void shr__add_u8_avx2(const struct shr_add_u8 *p)
         __m256 sum = _mm256_add_ps(dequantize_8(a, p->a_zero, p->a_scale),
                                    dequantize_8(b, p->b_zero, p->b_scale));
         __m256i q = i8_saturate(_mm256_div_ps(sum, y_scale), p->y_zero, lo, UINT8_MAX);
-        __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
-        _mm_storel_epi64((__m128i *)(p->y + i), _mm_packus_epi16(w, w));
+        i8_store_bytes(p->y + i, q, false, 8);
     }
     struct shr_add_u8 rest = *p;
     rest.n -= i;
@@ -110,6 +110,7 @@ void shr__flip_u8_avx2(size_t n, const uint8_t *x, uint8_t *y)
 SHR_INLINE void transpose_8x8(const uint8_t *x, size_t ldx, uint8_t *y, size_t ldy)
 {
     __m128i r[8];
+    SHR_UNROLL
     for (size_t i = 0; i < 8; i++) {
         r[i] = _mm_loadl_epi64((const __m128i *)(x + i * ldx));
     }
@@ -119,6 +120,7 @@ SHR_INLINE void transpose_8x8(const uint8_t *x, size_t ldx, uint8_t *y, size_t l
     __m128i b2 = _mm_unpacklo_epi16(a2, a3), b3 = _mm_unpackhi_epi16(a2, a3);
     __m128i c[4] = {_mm_unpacklo_epi32(b0, b2), _mm_unpackhi_epi32(b0, b2),
                     _mm_unpacklo_epi32(b1, b3), _mm_unpackhi_epi32(b1, b3)};
+    SHR_UNROLL
     for (size_t i = 0; i < 4; i++) {
         _mm_storel_epi64((__m128i *)(y + 2 * i * ldy), c[i]);
         _mm_storel_epi64((__m128i *)(y + (2 * i + 1) * ldy), _mm_unpackhi_epi64(c[i], c[i]));
@@ -155,13 +157,16 @@ void shr__transpose_u8_avx2(size_t rows, size_t cols, const uint8_t *x, uint8_t 
 SHR_INLINE void transpose_8x8_f32(const float *x, size_t ldx, float *y, size_t ldy)
 {
     __m256 r[8], a[8], b[8];
+    SHR_UNROLL
     for (size_t i = 0; i < 8; i++) {
         r[i] = _mm256_loadu_ps(x + i * ldx);
     }
+    SHR_UNROLL
     for (size_t i = 0; i < 4; i++) {
         a[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
         a[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
     }
+    SHR_UNROLL
     for (size_t i = 0; i < 2; i++) { /* b[4 i + j]: columns j and j + 4 of rows 4 i to 4 i + 3 */
         const __m256 *p = a + 4 * i;
         b[4 * i] = _mm256_shuffle_ps(p[0], p[2], 0x44);
@@ -169,6 +174,7 @@ SHR_INLINE void transpose_8x8_f32(const float *x, size_t ldx, float *y, size_t l
         b[4 * i + 2] = _mm256_shuffle_ps(p[1], p[3], 0x44);
         b[4 * i + 3] = _mm256_shuffle_ps(p[1], p[3], 0xee);
     }
+    SHR_UNROLL
     for (size_t i = 0; i < 4; i++) {
         _mm256_storeu_ps(y + i * ldy, _mm256_permute2f128_ps(b[i], b[4 + i], 0x20));
         _mm256_storeu_ps(y + (i + 4) * ldy, _mm256_permute2f128_ps(b[i], b[4 + i], 0x31));
