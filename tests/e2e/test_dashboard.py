@@ -1,0 +1,102 @@
+"""The dashboard in Debian's chromium: live progress, models, comparison, and no complaint."""
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from conftest import MODELS
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def browser(tmp_path):
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                 f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,1000"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+def until(browser, condition, seconds=120):
+    return WebDriverWait(browser, seconds, poll_frequency=0.05).until(condition)
+
+
+def text_of(browser, selector):
+    return browser.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector)
+
+
+def complaints(browser):
+    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def prepare(daemon, fashion):
+    assert daemon.put_model("mlp", MODELS / "mlp.onnx").status == 201
+    assert daemon.put_dataset("all", fashion / "all.npz").status == 201
+
+
+def spec(name):
+    return {"name": name, "model": "mlp",
+            "pipeline": [{"pass": "quantize_static"}, {"pass": "prune_unstructured"}],
+            "data": {"calibrate": "all", "evaluate": "all"}, "evaluate": {"latency": {"batch": [1]}}}
+
+
+def test_a_job_is_followed_live_and_compared(daemon, fashion, browser):
+    prepare(daemon, fashion)
+    browser.get(daemon.url)
+    until(browser, lambda b: text_of(b, "#connection") == ["live"])
+    assert text_of(browser, "#models tr th") == ["mlp"]
+
+    job = daemon.submit(spec("nightly"))
+    until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, f"#{job} progress"))
+    until(browser, lambda b: "succeeded" in text_of(b, f"#{job}")[0])
+
+    browser.find_element(By.CSS_SELECTOR, f"#{job} input").click()
+    until(browser, lambda b: len(text_of(b, "#compare tbody tr")) == 3)
+    assert text_of(browser, "#compare tbody th") == ["original", "quantize_static", "prune_unstructured"]
+    heads = text_of(browser, "#compare thead th")
+    assert any(head.startswith("Accuracy") for head in heads), heads
+    assert complaints(browser) == []
+
+
+def test_names_from_strangers_are_text(daemon, fashion, browser):
+    prepare(daemon, fashion)
+    evil = "<img src=x onerror=document.title='owned'>"
+    job = daemon.submit({**spec(evil), "pipeline": [{"pass": "prune_unstructured"}]})
+    daemon.wait(job)
+    browser.get(daemon.url)
+    until(browser, lambda b: text_of(b, f"#{job} th"))
+    assert text_of(browser, f"#{job} th") == [evil]
+    assert browser.title == "shrinkd"
+    assert complaints(browser) == []
+
+
+def test_a_restart_of_the_daemon_is_told_and_survived(start_daemon, fashion, browser):
+    daemon = start_daemon("--workers", "1")
+    prepare(daemon, fashion)
+    browser.get(daemon.url)
+    until(browser, lambda b: text_of(b, "#connection") == ["live"])
+    port = daemon.port
+    daemon.kill()
+    until(browser, lambda b: "lost" in text_of(b, "#connection")[0])
+    daemon.options = ("--listen", f"127.0.0.1:{port}")
+    daemon.start()
+    assert daemon.port == port
+    until(browser, lambda b: text_of(b, "#connection") == ["live"])
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_fits(daemon, browser, width):
+    browser.set_window_size(width, 900)
+    browser.get(daemon.url)
+    until(browser, lambda b: text_of(b, "#connection") == ["live"])
+    wide, inner = browser.execute_script(
+        "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert wide <= inner
