@@ -31,6 +31,10 @@ int shr_feed_new(const struct shr_dataset *data, const struct shr_model *model,
                  struct shr_feed **ret, struct shr_err *err) SHR_MUSTCHECK;
 void shr_feed_free(struct shr_feed *feed);
 
+/* The exact type of a true input for this many rows: as declared, with batch for an open first dim
+ * and the array's dims for the other open ones. Its symbols are gone. */
+void shr_feed_type(const struct shr_feed *feed, size_t input, int64_t batch, struct shr_type *ret);
+
 /* Fills inputs (tensors of a plan, dim[0] = their batch) with samples first … first+count-1; rows
  * behind count repeat the last sample. */
 int shr_feed_fill(const struct shr_feed *feed, int64_t first, int64_t count,
