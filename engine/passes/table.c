@@ -6,6 +6,7 @@
 #include "passes/pass.h"
 
 static const struct shr_pass *const passes[] = {
+    &shr_pass_optimize,
     &shr_pass_quantize_dynamic,
     &shr_pass_prune_unstructured,
 };

@@ -1,0 +1,37 @@
+/* Calibration: what values go through a model when it sees real samples.
+ *
+ * Samples are drawn without replacement by the seed and run through the model in batches; each
+ * observer sees one value of the graph. What observers hold does not depend on the batch size
+ * (sums: up to rounding) and does not grow with the number of samples. Thread: one. */
+#ifndef SHR_PASSES_CALIBRATE_H
+#define SHR_PASSES_CALIBRATE_H
+
+#include "graph/graph.h"
+#include "passes/histogram.h"
+
+struct shr_observer {
+    const char *name; /* of a float32 value */
+    struct shr_histogram histogram;
+    /* Means along an axis, for bias correction; -1 = not wanted. */
+    int channel_axis;
+    int64_t channels;
+    double *sum;     /* (channels); made here */
+    uint64_t counts; /* values of each channel */
+};
+
+struct shr_calibration {
+    size_t n;
+    struct shr_observer *v;
+    int64_t samples; /* that were seen */
+};
+
+/* n observers, all empty, and their names unset. */
+int shr_calibration_init(struct shr_calibration *ret, size_t n, struct shr_err *err) SHR_MUSTCHECK;
+void shr_calibration_finish(struct shr_calibration *c);
+
+/* max_memory: bytes for the plan and the observers, 0 = no limit; LIMIT tells what is needed. */
+int shr_calibrate(struct shr_calibration *c, const struct shr_model *model,
+                  const struct shr_dataset *data, int64_t samples, size_t max_memory,
+                  const struct shr_ctx *ctx, struct shr_err *err) SHR_MUSTCHECK;
+
+#endif

@@ -1,0 +1,276 @@
+/* quantize_static: int8 weights and activations, with ranges measured on real samples.
+ *
+ * Prepare (optimize, choose what to quantize), calibrate (run samples, one histogram a value),
+ * convert (write QuantizeLinear and DequantizeLinear; runtimes turn what is between into integer
+ * operators). Thread: one. */
+#include <math.h>
+
+#include "base/mem.h"
+#include "passes/edit.h"
+#include "passes/static_select.h"
+#include "passes/static_weights.h"
+
+enum {
+    ARG_CALIBRATION,
+    ARG_PERCENTILE,
+    ARG_SAMPLES,
+    ARG_FORMAT,
+    ARG_ACTIVATION_TYPE,
+    ARG_WEIGHT_TYPE,
+    ARG_PER_CHANNEL,
+    ARG_REDUCE_RANGE,
+    ARG_BIAS_CORRECTION,
+    ARG_PRE_OPTIMIZE,
+    ARG_MAX_MEMORY,
+    SHR_ARGS_NODES,
+};
+
+enum { MINMAX, PERCENTILE, ENTROPY, MSE };
+static const char *const calibrations[] = {"minmax", "percentile", "entropy", "mse", NULL};
+enum { QDQ, QOPERATOR };
+static const char *const formats[] = {"qdq", "qoperator", NULL};
+static const char *const activation_types[] = {"uint8", "int8", NULL};
+static const char *const weight_types[] = {"int8", NULL};
+enum { REDUCE_AUTO, REDUCE_TRUE, REDUCE_FALSE };
+static const char *const reduce_choices[] = {"auto", "true", "false", NULL};
+
+static const struct shr_param params[] = {
+    {"calibration", SHR_PARAM_ENUM, "entropy", 0, 0, calibrations,
+     "How a range is read from the values that were seen"},
+    {"percentile", SHR_PARAM_FLOAT, "99.99", 50, 100, NULL,
+     "Of the values, for calibration percentile: the rest is cut, half of it on each side"},
+    {"samples", SHR_PARAM_INT, "512", 1, 1e9, NULL,
+     "How many samples to see, drawn by the job's seed; all when there are fewer"},
+    {"format", SHR_PARAM_ENUM, "qdq", 0, 0, formats, "How quantization is written"},
+    {"activation_type", SHR_PARAM_ENUM, "uint8", 0, 0, activation_types,
+     "Of the values between nodes; with a zero point"},
+    {"weight_type", SHR_PARAM_ENUM, "int8", 0, 0, weight_types, "Of weights; symmetric about 0"},
+    {"per_channel", SHR_PARAM_BOOL, "true", 0, 0, NULL,
+     "A weight scale for each output, not for a tensor"},
+    {"reduce_range", SHR_PARAM_ENUM, "auto", 0, 0, reduce_choices,
+     "7-bit weights, for CPUs whose 16-bit sums of two products saturate; auto: only as far as a "
+     "channel needs it"},
+    {"bias_correction", SHR_PARAM_BOOL, "true", 0, 0, NULL,
+     "Take back through the bias how rounded weights move the mean of an output"},
+    {"pre_optimize", SHR_PARAM_BOOL, "true", 0, 0, NULL, "Run optimize first"},
+    {"max_memory", SHR_PARAM_BYTES, "0", 0, 0, NULL,
+     "For calibration; 0 means the limit of the job"},
+    SHR_PARAMS_NODES,
+};
+
+struct quantize {
+    const struct shr_pass_call *call;
+    const struct shr_arg *args;
+    struct shr_model *model;
+    struct shr_static chosen;
+    struct shr_calibration seen;     /* one a chosen value */
+    struct shr_quant_params *scales; /* one a chosen value */
+    struct shr_qdq qdq;
+};
+
+static enum shr_dtype activation_dtype(const struct quantize *q)
+{
+    return q->args[ARG_ACTIVATION_TYPE].i == 0 ? SHR_DTYPE_U8 : SHR_DTYPE_I8;
+}
+
+/* ── Prepare ────────────────────────────────────────────────────────────────────────────────── */
+
+static int check(const struct shr_pass_call *call, struct shr_err *err)
+{
+    if (call->args->v[ARG_FORMAT].i == QOPERATOR) {
+        return shr_err_set(err, SHR_ERR_UNSUPPORTED,
+                           "format: qoperator is not supported, only qdq");
+    }
+    int64_t opset = shr_model_opset(call->model, "");
+    if (opset < SHR_QDQ_OPSET) {
+        return shr_err_set(err, SHR_ERR_UNSUPPORTED,
+                           "needs a model of opset %d or later, for scales per channel; this one "
+                           "is of opset %lld",
+                           SHR_QDQ_OPSET, (long long)opset);
+    }
+    return SHR_OK;
+}
+
+static int prepare(struct quantize *q, struct shr_err *err)
+{
+    struct shr_report *report = q->call->report;
+    int code = shr_model_infer(q->model, NULL, err);
+    if (code == SHR_OK && q->args[ARG_PRE_OPTIMIZE].b) {
+        code = shr_fold_constants(q->model, report, err);
+        if (code == SHR_OK) {
+            code = shr_fuse(q->model, report, err);
+        }
+        if (code == SHR_OK) {
+            code = shr_fold_batchnorm(q->model, report, err);
+        }
+        shr_graph_drop_unused(&q->model->graph);
+    }
+    if (code == SHR_OK) {
+        shr_model_resolve(q->model);
+        code = shr_model_infer(q->model, NULL, err);
+    }
+    if (code == SHR_OK) {
+        code = shr_static_select(q->model, &q->args[ARG_NODES], report, &q->chosen, err);
+    }
+    if (code == SHR_OK && q->chosen.values.n == 0) {
+        shr_report_note(report, SHR_NOTE_WARNING, "", "nothing was quantized");
+    }
+    return code;
+}
+
+/* ── Calibrate ──────────────────────────────────────────────────────────────────────────────── */
+
+static int calibrate(struct quantize *q, struct shr_err *err)
+{
+    const struct shr_ctx *ctx = q->call->ctx;
+    size_t limit = (size_t)q->args[ARG_MAX_MEMORY].i;
+    if (limit == 0 && ctx != NULL) {
+        limit = ctx->max_memory;
+    }
+    int code = shr_calibration_init(&q->seen, q->chosen.values.n, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    for (size_t i = 0; i < q->seen.n; i++) {
+        q->seen.v[i].name = q->chosen.values.v[i].v->name;
+        q->seen.v[i].channel_axis = q->chosen.values.v[i].channel_axis;
+    }
+    return shr_calibrate(&q->seen, q->model, q->call->calibrate, q->args[ARG_SAMPLES].i, limit, ctx,
+                         err);
+}
+
+static void range_of(const struct quantize *q, const struct shr_histogram *h,
+                     const struct shr_quant_grid *grid, double *min, double *max)
+{
+    switch (q->args[ARG_CALIBRATION].i) {
+    case PERCENTILE:
+        shr_histogram_percentile(h, q->args[ARG_PERCENTILE].f, min, max);
+        break;
+    case ENTROPY:
+        shr_histogram_entropy(h, min, max);
+        break;
+    case MSE:
+        shr_histogram_mse(h, grid->max - grid->min, min, max);
+        break;
+    default:
+        *min = h->min;
+        *max = h->max;
+    }
+}
+
+static int choose_scales(struct quantize *q, struct shr_err *err)
+{
+    struct shr_quant_grid grid = shr_quant_grid_of(activation_dtype(q), false, false);
+    q->scales = shr_mem_new(q->chosen.values.n + 1, sizeof *q->scales);
+    if (q->scales == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for scales");
+    }
+    for (size_t i = 0; i < q->chosen.values.n; i++) {
+        const struct shr_static_value *value = &q->chosen.values.v[i];
+        if (value->range_of != i) {
+            q->scales[i] = q->scales[value->range_of];
+            shr_report_note(q->call->report, SHR_NOTE_DONE, value->v->name,
+                            "quantized as its source %s",
+                            q->chosen.values.v[value->range_of].v->name);
+            continue;
+        }
+        const struct shr_histogram *h = &q->seen.v[i].histogram;
+        double min = 0, max = 0;
+        range_of(q, h, &grid, &min, &max);
+        q->scales[i] = shr_quant_params_of(&grid, min, max);
+        struct shr_note *note =
+            shr_report_note(q->call->report, SHR_NOTE_DONE, value->v->name,
+                            "%s, range by %s over %lld samples", shr_dtype_name(grid.dtype),
+                            calibrations[q->args[ARG_CALIBRATION].i], (long long)q->seen.samples);
+        shr_note_figure(note, "seen_min", h->min);
+        shr_note_figure(note, "seen_max", h->max);
+        shr_note_figure(note, "min", min);
+        shr_note_figure(note, "max", max);
+        shr_note_figure(note, "scale", (double)q->scales[i].scale);
+        shr_note_figure(note, "zero_point", q->scales[i].zero);
+    }
+    return SHR_OK;
+}
+
+/* ── Convert ────────────────────────────────────────────────────────────────────────────────── */
+
+static int convert_weights(struct quantize *q, struct shr_err *err)
+{
+    int64_t reduce = q->args[ARG_REDUCE_RANGE].i;
+    struct shr_static_weights weights = {
+        .qdq = &q->qdq,
+        .report = q->call->report,
+        .per_channel = q->args[ARG_PER_CHANNEL].b,
+        .bias_correction = q->args[ARG_BIAS_CORRECTION].b,
+        .certify = reduce == REDUCE_AUTO,
+        .grid = shr_quant_grid_of(SHR_DTYPE_I8, true, reduce == REDUCE_TRUE),
+    };
+    int code = SHR_OK;
+    for (size_t i = 0; i < q->chosen.weighted.n && code == SHR_OK; i++) {
+        struct shr_node *node = q->chosen.weighted.v[i];
+        size_t x = (size_t)(shr_static_find(&q->chosen, shr_node_in(node, 0)) - q->chosen.values.v);
+        code = shr_ctx_poll(q->call->ctx, err);
+        if (code == SHR_OK) {
+            code =
+                shr_static_weights_convert(&weights, node, q->scales[x].scale, &q->seen.v[x], err);
+        }
+        shr_ctx_tell(q->call->ctx, "convert", i + 1, q->chosen.weighted.n);
+    }
+    shr_static_weights_finish(&weights);
+    return code;
+}
+
+static int convert(struct quantize *q, struct shr_err *err)
+{
+    q->qdq.g = &q->model->graph;
+    int code = convert_weights(q, err);
+    for (size_t i = 0; i < q->chosen.values.n && code == SHR_OK; i++) {
+        code = shr_qdq_activation(&q->qdq, q->chosen.values.v[i].v, activation_dtype(q),
+                                  q->scales[i], err);
+    }
+    SHR_EACH_VALUE (v, &q->model->graph) {
+        v->was_declared = v->was_declared && (v->is_input || v->is_output);
+    }
+    shr_graph_drop_unused(&q->model->graph);
+    return code;
+}
+
+static int run(struct shr_pass_call *call, struct shr_err *err)
+{
+    struct quantize q = {.call = call, .args = call->args->v};
+    int code = check(call, err);
+    if (code == SHR_OK) {
+        code = shr_model_clone(call->model, &q.model, err);
+    }
+    if (code == SHR_OK) {
+        code = prepare(&q, err);
+    }
+    if (code == SHR_OK && q.chosen.values.n > 0) {
+        code = calibrate(&q, err);
+        if (code == SHR_OK) {
+            code = choose_scales(&q, err);
+        }
+        if (code == SHR_OK) {
+            code = convert(&q, err);
+        }
+    }
+    if (code == SHR_OK) {
+        call->ret_model = q.model;
+    } else {
+        shr_model_free(q.model);
+    }
+    shr_qdq_finish(&q.qdq);
+    shr_calibration_finish(&q.seen);
+    shr_mem_free(q.scales);
+    shr_static_finish(&q.chosen);
+    return code;
+}
+
+const struct shr_pass shr_pass_quantize_static = {
+    .name = "quantize_static",
+    .help = "int8 weights and activations, with ranges measured on calibration data",
+    .needs = SHR_NEEDS_CALIBRATE | SHR_NEEDS_RUN,
+    .params = params,
+    .n_params = SHR_COUNT_OF(params),
+    .run = run,
+};
