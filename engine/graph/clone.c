@@ -61,7 +61,6 @@ static int clone_value(struct cloning *c, const struct shr_value *from, struct s
     v->captured = from->captured;
     v->was_declared = from->was_declared;
     v->extra = from->extra;
-    v->constant = shr_tensor_ref(&from->constant);
     return SHR_OK;
 }
 
@@ -132,6 +131,10 @@ static int clone_graph(struct cloning *c, const struct shr_graph *from, struct s
         if (code != SHR_OK) {
             return code;
         }
+    }
+    /* After the nodes: a value with data cannot become the output of one. */
+    SHR_EACH_VALUE (v, from) {
+        same_value(c, v)->constant = shr_tensor_ref(&v->constant);
     }
     for (size_t i = 0; i < from->n_inputs; i++) {
         struct shr_value *v = same_value(c, from->inputs[i]);
