@@ -86,4 +86,43 @@ int shr__bench_run(struct shr_plan *original, struct shr_plan *candidate, double
                    shr__share_fn told, void *user, const struct shr_ctx *ctx,
                    struct shr__bench *ret, struct shr_err *err) SHR_MUSTCHECK;
 
+/* ── progress.c ─────────────────────────────────────────────────────────────────────────────── */
+
+enum { SHR__LATENCY_TICKS = 100 }; /* of progress for each batch size */
+
+struct shr__progress {
+    const struct shr_ctx *ctx;
+    uint64_t done, base, total;
+};
+
+struct shr__progress shr__progress_begin(const struct shr_eval *eval, const struct shr_ctx *ctx);
+void shr__progress_samples(void *progress, int64_t samples); /* so many more are done */
+void shr__progress_share(void *progress, double share);      /* of the present batch size */
+/* The next group begins at this point, however far the last one came. */
+void shr__progress_jump(struct shr__progress *progress, uint64_t done);
+
+/* ── evaluate.c, latency.c ──────────────────────────────────────────────────────────────────── */
+
+struct shr__predictions {
+    float *v; /* (samples, width) or NULL */
+    int64_t width;
+    char why[SHR_ERR_MESSAGE_SIZE]; /* why v is NULL */
+};
+
+struct shr_eval {
+    struct shr_eval_opts opts;
+    struct shr_model *original;
+    size_t bytes, gzip_bytes;
+    int64_t samples; /* to look at; 0 without data */
+    struct shr__predictions predictions;
+};
+
+/* Errors that end an evaluation; all others are the reason why something was not measured. */
+bool shr__eval_is_fatal(int code);
+
+/* candidate NULL: the original itself. */
+int shr__measure_latency(const struct shr_eval *eval, const struct shr_model *candidate,
+                         struct shr__progress *progress, struct shr_metrics *m,
+                         struct shr_err *err) SHR_MUSTCHECK;
+
 #endif

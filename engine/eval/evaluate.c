@@ -12,69 +12,17 @@
 #include "eval/eval.h"
 #include "ops/op.h"
 
-enum { PREDICT_BATCH = 64, LATENCY_TICKS = 100 };
-
-struct predictions {
-    float *v; /* (samples, width) or NULL */
-    int64_t width;
-    char why[SHR_ERR_MESSAGE_SIZE]; /* why v is NULL */
-};
-
-struct shr_eval {
-    struct shr_eval_opts opts;
-    struct shr_model *original;
-    size_t bytes, gzip_bytes;
-    int64_t samples; /* to look at; 0 without data */
-    struct predictions predictions;
-};
-
-/* ── Progress ───────────────────────────────────────────────────────────────────────────────── */
-
-struct progress {
-    const struct shr_ctx *ctx;
-    uint64_t done, base, total;
-};
-
-static struct progress progress_begin(const struct shr_eval *eval, const struct shr_ctx *ctx)
-{
-    uint64_t latency = eval->opts.latency ? eval->opts.n_latency_batch * LATENCY_TICKS : 0;
-    return (struct progress){.ctx = ctx, .total = (uint64_t)eval->samples + latency};
-}
-
-static void tick_samples(void *user, int64_t samples)
-{
-    struct progress *p = user;
-    p->done += (uint64_t)samples;
-    shr_ctx_tell(p->ctx, "evaluate", p->done, p->total);
-}
-
-static void tick_share(void *user, double share)
-{
-    struct progress *p = user;
-    uint64_t done = p->base + (uint64_t)(share * LATENCY_TICKS);
-    if (done > p->done) {
-        p->done = done;
-        shr_ctx_tell(p->ctx, "evaluate", p->done, p->total);
-    }
-}
-
-/* The next group begins at this point, however far the last one came. */
-static void progress_jump(struct progress *p, uint64_t done)
-{
-    p->base = p->done = done;
-    shr_ctx_tell(p->ctx, "evaluate", p->done, p->total);
-}
+enum { PREDICT_BATCH = 64 };
 
 /* ── Predictions ────────────────────────────────────────────────────────────────────────────── */
 
-/* Errors that say something about the machine or the user rather than the model. */
-static bool is_fatal(int code)
+bool shr__eval_is_fatal(int code)
 {
     return code == SHR_ERR_CANCELLED || code == SHR_ERR_NOMEM;
 }
 
-static int predict_into(struct predictions *p, struct shr__runner *runner, int64_t samples,
-                        struct progress *progress, struct shr_err *err)
+static int predict_into(struct shr__predictions *p, struct shr__runner *runner, int64_t samples,
+                        struct shr__progress *progress, struct shr_err *err)
 {
     size_t n;
     if (!shr_size_mul((size_t)samples, (size_t)runner->width, &n)) {
@@ -85,14 +33,15 @@ static int predict_into(struct predictions *p, struct shr__runner *runner, int64
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the outputs of the model");
     }
     p->width = runner->width;
-    return shr__runner_predict(runner, 0, samples, p->v, tick_samples, progress, progress->ctx,
-                               err);
+    return shr__runner_predict(runner, 0, samples, p->v, shr__progress_samples, progress,
+                               progress->ctx, err);
 }
 
 static int predict(const struct shr_eval *eval, const struct shr_model *model,
-                   struct progress *progress, struct predictions *ret, struct shr_err *err)
+                   struct shr__progress *progress, struct shr__predictions *ret,
+                   struct shr_err *err)
 {
-    *ret = (struct predictions){0};
+    *ret = (struct shr__predictions){0};
     struct shr_err why = {0};
     struct shr__runner runner = {0};
     int rc = shr__runner_init(&runner, model, eval->opts.data, PREDICT_BATCH, progress->ctx, &why);
@@ -103,7 +52,7 @@ static int predict(const struct shr_eval *eval, const struct shr_model *model,
     if (rc != 0) {
         shr_mem_free(ret->v);
         ret->v = NULL;
-        if (is_fatal(rc)) {
+        if (shr__eval_is_fatal(rc)) {
             return shr_err_set(err, rc, "%s", why.msg);
         }
         snprintf(ret->why, sizeof ret->why, "%s", why.msg);
@@ -133,7 +82,7 @@ static bool in_top(const float *row, int64_t width, int64_t label, int64_t k)
     return above < k;
 }
 
-static const char *accuracy_obstacle(const struct shr_eval *eval, const struct predictions *p)
+static const char *accuracy_obstacle(const struct shr_eval *eval, const struct shr__predictions *p)
 {
     if (eval->opts.data->labels == NULL) {
         return "the dataset has no labels";
@@ -145,7 +94,7 @@ static const char *accuracy_obstacle(const struct shr_eval *eval, const struct p
                                                  : NULL;
 }
 
-static int measure_accuracy(const struct shr_eval *eval, const struct predictions *p,
+static int measure_accuracy(const struct shr_eval *eval, const struct shr__predictions *p,
                             struct shr_metrics *m, struct shr_err *err)
 {
     enum { TOP = 5 };
@@ -182,10 +131,10 @@ static double sqnr_db(const float *reference, const float *v, int64_t n)
     return 10 * log10(signal / noise);
 }
 
-static int measure_likeness(const struct shr_eval *eval, const struct predictions *p,
+static int measure_likeness(const struct shr_eval *eval, const struct shr__predictions *p,
                             struct shr_metrics *m, struct shr_err *err)
 {
-    const struct predictions *o = &eval->predictions;
+    const struct shr__predictions *o = &eval->predictions;
     char why[2 * SHR_ERR_MESSAGE_SIZE] = "";
     if (o->v == NULL) {
         snprintf(why, sizeof why, "the original: %s", o->why);
@@ -213,137 +162,6 @@ static int measure_likeness(const struct shr_eval *eval, const struct prediction
                ? shr__metric_set(m, db, err, "sqnr_db")
                : shr__metric_miss(m, "the ratio is not finite (equal outputs have no noise)", err,
                                   "sqnr_db");
-}
-
-/* ── Latency ────────────────────────────────────────────────────────────────────────────────── */
-
-/* Inputs for timing without a dataset: positive floats, and integers that index anything. */
-static void fill_synthetic(struct shr__runner *r)
-{
-    struct shr_rng rng;
-    shr_rng_init(&rng, 1);
-    for (size_t i = 0; i < r->n_inputs; i++) {
-        struct shr_tensor *t = r->inputs[i];
-        int64_t n = shr_tensor_count(t);
-        memset(t->data, 0, shr_tensor_bytes(t));
-        for (int64_t k = 0; shr_dtype_is_float(t->dtype) && k < n; k++) {
-            shr_tensor_set(t, k, shr_rng_uniform(&rng));
-        }
-    }
-}
-
-static int ready(struct shr__runner *ret, const struct shr_eval *eval,
-                 const struct shr_model *model, int64_t batch, const struct shr_ctx *ctx,
-                 struct shr_err *err)
-{
-    struct shr__runner r = {0};
-    int rc = shr__runner_init(&r, model, eval->opts.data, batch, ctx, err);
-    if (rc == 0 && r.batch != batch) {
-        rc = shr_err_set(err, SHR_ERR_UNSUPPORTED, "the model has a fixed batch of %" PRId64,
-                         r.batch);
-    }
-    if (rc == 0 && r.feed != NULL) {
-        int64_t rows = batch < eval->opts.data->samples ? batch : eval->opts.data->samples;
-        rc = shr_feed_fill(r.feed, 0, rows, r.inputs, r.n_inputs, err);
-    } else if (rc == 0) {
-        fill_synthetic(&r);
-    }
-    if (rc != 0) {
-        shr__runner_finish(&r);
-        return rc;
-    }
-    *ret = r;
-    return SHR_OK;
-}
-
-static int miss_latency(struct shr_metrics *m, int64_t batch, bool with_speedup, const char *why,
-                        struct shr_err *err)
-{
-    static const char *const STEMS[] = {"latency_ms", "latency_p95_ms", "throughput",
-                                        "speedup",    "speedup_low",    "speedup_high"};
-    enum { WITHOUT_SPEEDUP = 3 };
-    int rc = SHR_OK;
-    size_t n = with_speedup ? SHR_COUNT_OF(STEMS) : WITHOUT_SPEEDUP;
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = shr__metric_miss(m, why, err, "%s_b%" PRId64, STEMS[i], batch);
-    }
-    return rc;
-}
-
-static int set_latency(struct shr_metrics *m, int64_t batch, const struct shr__timing *t,
-                       struct shr_err *err)
-{
-    int rc = shr__metric_set(m, t->median_ms, err, "latency_ms_b%" PRId64, batch);
-    if (rc == 0) {
-        rc = shr__metric_set(m, t->p95_ms, err, "latency_p95_ms_b%" PRId64, batch);
-    }
-    if (rc == 0) {
-        rc = shr__metric_set(m, (double)batch * 1e3 / t->median_ms, err, "throughput_b%" PRId64,
-                             batch);
-    }
-    return rc;
-}
-
-static int set_speedup(struct shr_metrics *m, int64_t batch, const struct shr__bench *b,
-                       struct shr_err *err)
-{
-    int rc = shr__metric_set(m, b->speedup, err, "speedup_b%" PRId64, batch);
-    if (rc == 0) {
-        rc = shr__metric_set(m, b->low, err, "speedup_low_b%" PRId64, batch);
-    }
-    if (rc == 0) {
-        rc = shr__metric_set(m, b->high, err, "speedup_high_b%" PRId64, batch);
-    }
-    return rc;
-}
-
-/* A candidate whose original does not run is timed alone. candidate NULL: the original. */
-static int measure_batch(const struct shr_eval *eval, const struct shr_model *candidate,
-                         int64_t batch, struct progress *progress, struct shr_metrics *m,
-                         struct shr_err *err)
-{
-    double seconds = eval->opts.latency_seconds > 0 ? eval->opts.latency_seconds : 1;
-    struct shr__runner a = {0}, b = {0};
-    struct shr__bench bench = {0};
-    struct shr_err why = {0}, why_original = {0};
-    int rc_original = ready(&a, eval, eval->original, batch, progress->ctx, &why_original);
-    int rc =
-        candidate == NULL ? rc_original : ready(&b, eval, candidate, batch, progress->ctx, &why);
-    if (candidate == NULL) {
-        why = why_original;
-    }
-    if (rc == 0) {
-        bool pair = candidate != NULL && rc_original == 0;
-        rc = shr__bench_run(pair || candidate == NULL ? a.plan : b.plan, pair ? b.plan : NULL,
-                            seconds, tick_share, progress, progress->ctx, &bench, &why);
-        if (rc == 0) {
-            rc = set_latency(m, batch, pair ? &bench.candidate : &bench.original, &why);
-        }
-        if (rc == 0 && pair) {
-            rc = set_speedup(m, batch, &bench, &why);
-        } else if (rc == 0 && candidate != NULL) {
-            rc = shr__metric_miss(m, why_original.msg, &why, "speedup_b%" PRId64, batch);
-        }
-    } else if (!is_fatal(rc)) {
-        rc = miss_latency(m, batch, candidate != NULL, why.msg, &why);
-    }
-    shr__runner_finish(&a);
-    shr__runner_finish(&b);
-    return rc == 0 ? SHR_OK : shr_err_set(err, rc, "%s", why.msg);
-}
-
-static int measure_latency(const struct shr_eval *eval, const struct shr_model *candidate,
-                           struct progress *progress, struct shr_metrics *m, struct shr_err *err)
-{
-    for (size_t i = 0; eval->opts.latency && i < eval->opts.n_latency_batch; i++) {
-        progress_jump(progress, (uint64_t)eval->samples + i * LATENCY_TICKS);
-        int rc = measure_batch(eval, candidate, eval->opts.latency_batch[i], progress, m, err);
-        if (rc != 0) {
-            return rc;
-        }
-    }
-    progress_jump(progress, progress->total);
-    return SHR_OK;
 }
 
 /* ── Sizes and counts ───────────────────────────────────────────────────────────────────────── */
@@ -374,7 +192,7 @@ static int measure_work(const struct shr_model *model, const struct shr_ctx *ctx
     struct shr_err why = {0};
     int64_t macs = 0;
     int rc = shr__count_macs(model, &macs, &why);
-    if (rc != 0 && is_fatal(rc)) {
+    if (rc != 0 && shr__eval_is_fatal(rc)) {
         return shr_err_set(err, rc, "%s", why.msg);
     }
     rc = rc == 0 ? shr__metric_set(m, (double)macs, err, "macs")
@@ -385,7 +203,7 @@ static int measure_work(const struct shr_model *model, const struct shr_ctx *ctx
 
     struct shr__runner runner = {0};
     rc = shr__runner_init(&runner, model, NULL, 1, ctx, &why);
-    if (rc != 0 && is_fatal(rc)) {
+    if (rc != 0 && shr__eval_is_fatal(rc)) {
         return shr_err_set(err, rc, "%s", why.msg);
     }
     rc = rc == 0 ? shr__metric_set(m,
@@ -453,7 +271,7 @@ int shr_eval_new(const void *bytes, size_t n, const struct shr_eval_opts *opts,
         rc = shr__gzip_bytes(bytes, n, &eval->gzip_bytes, err);
     }
     if (rc == 0 && opts->data != NULL) {
-        struct progress progress = {.ctx = ctx, .total = (uint64_t)eval->samples};
+        struct shr__progress progress = {.ctx = ctx, .total = (uint64_t)eval->samples};
         rc = predict(eval, eval->original, &progress, &eval->predictions, err);
     }
     if (rc != 0) {
@@ -468,13 +286,13 @@ int shr_eval_original(struct shr_eval *eval, const struct shr_ctx *ctx,
                       struct shr_metrics *ret_metrics, struct shr_err *err)
 {
     struct shr_metrics m = {0};
-    struct progress progress = progress_begin(eval, ctx);
+    struct shr__progress progress = shr__progress_begin(eval, ctx);
     int rc = measure_model(eval, eval->original, eval->bytes, eval->gzip_bytes, ctx, &m, err);
     if (rc == 0 && eval->opts.data != NULL) {
         rc = measure_accuracy(eval, &eval->predictions, &m, err);
     }
     if (rc == 0) {
-        rc = measure_latency(eval, NULL, &progress, &m, err);
+        rc = shr__measure_latency(eval, NULL, &progress, &m, err);
     }
     if (rc != 0) {
         shr_metrics_finish(&m);
@@ -485,9 +303,10 @@ int shr_eval_original(struct shr_eval *eval, const struct shr_ctx *ctx,
 }
 
 static int measure_outputs(const struct shr_eval *eval, const struct shr_model *model,
-                           struct progress *progress, struct shr_metrics *m, struct shr_err *err)
+                           struct shr__progress *progress, struct shr_metrics *m,
+                           struct shr_err *err)
 {
-    struct predictions predictions;
+    struct shr__predictions predictions;
     int rc = predict(eval, model, progress, &predictions, err);
     if (rc == 0) {
         rc = measure_accuracy(eval, &predictions, m, err);
@@ -504,7 +323,7 @@ int shr_eval_measure(struct shr_eval *eval, const void *bytes, size_t n, const s
 {
     struct shr_model *model = NULL;
     struct shr_metrics m = {0};
-    struct progress progress = progress_begin(eval, ctx);
+    struct shr__progress progress = shr__progress_begin(eval, ctx);
     size_t gzip_bytes = 0;
     int rc = load(bytes, n, &model, err);
     if (rc == 0) {
@@ -517,7 +336,7 @@ int shr_eval_measure(struct shr_eval *eval, const void *bytes, size_t n, const s
         rc = measure_outputs(eval, model, &progress, &m, err);
     }
     if (rc == 0) {
-        rc = measure_latency(eval, model, &progress, &m, err);
+        rc = shr__measure_latency(eval, model, &progress, &m, err);
     }
     shr_model_free(model);
     if (rc != 0) {

@@ -129,8 +129,24 @@ static const struct {
     {"com.microsoft", "MatMulIntegerToFloat", 1u << 0 | 1u << 1 | 1u << 6},
 };
 
+/* The product of the scales of a dynamically quantized activation and its weight. */
+static bool multiplies_scale(const struct shr_node *node)
+{
+    for (size_t i = 0; shr_node_is(node, "Mul") && i < node->n_in; i++) {
+        const struct shr_value *v = node->in[i].value;
+        if (v != NULL && v->producer_slot == 1 &&
+            shr_node_is(v->producer, "DynamicQuantizeLinear")) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool use_is_parameter(const struct shr_edge *use, enum shr_dtype dtype)
 {
+    if (multiplies_scale(use->node)) {
+        return false;
+    }
     for (size_t i = 0; i < SHR_COUNT_OF(quantized_ops); i++) {
         if (strcmp(use->node->op_type, quantized_ops[i].op_type) == 0 &&
             strcmp(use->node->domain, quantized_ops[i].domain) == 0) {
