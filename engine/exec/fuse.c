@@ -76,6 +76,18 @@ bool shr__fuse_is_row(const struct shr_value *v, int64_t n)
     return t->rank > 0 && t->dim[t->rank - 1] == n && shr_tensor_count(t) == n;
 }
 
+bool shr__fuse_only_moves(const struct shr_node *node)
+{
+    static const char *const NAMES[] = {"Reshape",   "Flatten",   "Squeeze",
+                                        "Unsqueeze", "Transpose", "Identity"};
+    for (size_t i = 0; i < SHR_COUNT_OF(NAMES); i++) {
+        if (shr_node_is(node, NAMES[i])) {
+            return node->n_out == 1 && shr_node_out(node, 0) != NULL;
+        }
+    }
+    return false;
+}
+
 /* ── Views ──────────────────────────────────────────────────────────────────────────────────── */
 
 static int no_forward(const struct shr_op_call *c, struct shr_err *err)

@@ -110,6 +110,8 @@ bool shr__fuse_is_nhwc(const struct shr_value *v); /* made by FromNhwc, perhaps 
 bool shr__fuse_is(const struct shr_node *node, const struct shr_op *row);
 /* The consumer of a node's only output when it has but that one and is of the type; else NULL. */
 struct shr_node *shr__fuse_next(const struct shr_node *node, const char *op_type);
+/* Does it copy elements without looking at them, one input to one output? */
+bool shr__fuse_only_moves(const struct shr_node *node);
 bool shr__fuse_is_f32(const struct shr_value *v);
 /* A constant float32 vector of n elements: shape [n], [1, n], … */
 bool shr__fuse_is_row(const struct shr_value *v, int64_t n);

@@ -121,11 +121,44 @@ static struct shr_node *earlier_twin(const struct shr_node *node)
     return NULL;
 }
 
+/* The Flip that is undone by this one, with nothing but moves of elements between; else NULL. */
+static struct shr_node *undone_flip(const struct shr_node *flip)
+{
+    const struct shr_node *reader = flip;
+    const struct shr_value *v = shr_node_in(flip, 0);
+    while (shr__fuse_only_moves(v->producer) && shr_value_single_use(v) == reader) {
+        reader = v->producer;
+        v = shr_node_in(reader, 0);
+    }
+    return v->type.dtype == SHR_DTYPE_I8 && shr__fuse_is(v->producer, &shr__fused_flip)
+               ? v->producer
+               : NULL;
+}
+
+/* Flip(move(Flip(x))) becomes move(x). */
+static bool cancel_flips(struct shr_graph *g, struct shr_node *flip)
+{
+    struct shr_node *first = flip->op == &shr__fused_flip ? undone_flip(flip) : NULL;
+    struct shr_value *v = shr_node_in(flip, 0), *out = shr_node_out(flip, 0);
+    if (first == NULL || v->producer == first || out->is_output || out->captured) {
+        return false;
+    }
+    shr_value_replace_uses(out, v);
+    shr_graph_remove_node(g, flip);
+    struct shr_node *move = v->producer;
+    for (; shr_node_in(move, 0)->producer != first; move = shr_node_in(move, 0)->producer) {
+        shr_node_out(move, 0)->type.dtype = SHR_DTYPE_U8;
+    }
+    shr_node_out(move, 0)->type.dtype = SHR_DTYPE_U8;
+    shr_node_set_input(move, 0, shr_node_in(first, 0));
+    return true;
+}
+
 static void cancel(struct shr_graph *g, struct shr_node *node)
 {
     const struct shr_op *inverse = inverse_of(node->op);
     struct shr_value *in = shr_node_in(node, 0), *out = shr_node_out(node, 0);
-    if (inverse == NULL || out->is_output || out->captured) {
+    if (inverse == NULL || out->is_output || out->captured || cancel_flips(g, node)) {
         return;
     }
     if (shr__fuse_is(in->producer, inverse)) {

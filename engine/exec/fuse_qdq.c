@@ -75,19 +75,6 @@ static bool same_parameters(const struct quant *a, const struct quant *b)
            scalar(a->zero) == scalar(b->zero);
 }
 
-/* Operators that copy elements without looking at them, one input to one output. */
-static bool only_moves(const struct shr_node *node)
-{
-    static const char *const NAMES[] = {"Reshape",   "Flatten",   "Squeeze",
-                                        "Unsqueeze", "Transpose", "Identity"};
-    for (size_t i = 0; i < SHR_COUNT_OF(NAMES); i++) {
-        if (shr_node_is(node, NAMES[i])) {
-            return node->n_out == 1 && shr_node_out(node, 0) != NULL;
-        }
-    }
-    return false;
-}
-
 static bool is_max_pool(const struct shr_node *node)
 {
     const struct shr_value *in = shr_node_in(node, 0);
@@ -126,7 +113,8 @@ static int push_down(struct shr_graph *g, struct shr_node **at, struct shr_err *
 {
     struct shr_node *node = *at, *before = node->next;
     struct quant p;
-    if (!(only_moves(node) || is_max_pool(node)) || !is_activation(shr_node_in(node, 0), &p)) {
+    if (!(shr__fuse_only_moves(node) || is_max_pool(node)) ||
+        !is_activation(shr_node_in(node, 0), &p)) {
         return SHR_OK;
     }
     const struct shr_op *row = shr_node_in(node, 0)->producer->op;
@@ -148,7 +136,8 @@ static int pull_up(struct shr_graph *g, struct shr_node **at, bool *ret_moved, s
     struct quant p;
     *ret_moved = false;
     if (!is_quantizer(quantize, &p) || (node = p.q->producer) == NULL ||
-        shr_value_single_use(p.q) != quantize || !(only_moves(node) || is_max_pool(node))) {
+        shr_value_single_use(p.q) != quantize ||
+        !(shr__fuse_only_moves(node) || is_max_pool(node))) {
         return SHR_OK;
     }
     const struct shr_op *row = quantize->op;
