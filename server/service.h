@@ -100,7 +100,7 @@ int srv_job_artifacts(struct srv *srv, const char *id, json_t **ret,
 
 /* Server-sent events after `after`, rendered as text/event-stream, at most limit of them; job_id
  * NULL = of all jobs. *ret_last = id of the last; *ret_is_over: the job is final and all was sent.
- */
+ * after -1 = from now on: no text, and *ret_last is the newest event there is. */
 int srv_events_render(struct srv *srv, const char *job_id, int64_t after, size_t limit,
                       struct shr_buf *ret_text, int64_t *ret_last, bool *ret_is_over,
                       struct shr_err *err) SHR_MUSTCHECK;

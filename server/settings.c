@@ -44,6 +44,8 @@ static const struct setting table[] = {
      "Address: host:port, [ipv6]:port or unix:/path; port 0 takes a free one"},
     {"token_file", TEXT, AT(http.token_file), NO_BOUNDS, "", NULL, false,
      "File with the tokens clients must show; needed to listen beyond loopback"},
+    {"host_names", TEXT, AT(http.host_names), NO_BOUNDS, "", NULL, false,
+     "Names that clients may call the server by when it listens on loopback, beside localhost"},
     {"state_dir", TEXT, AT(state_dir), NO_BOUNDS, "/var/lib/shrinkd", NULL, false,
      "Folder of the databases; the default under systemd is $STATE_DIRECTORY"},
     {"workers", NUMBER, AT(workers), 1, 64, "1", NULL, false,

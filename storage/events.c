@@ -87,6 +87,16 @@ int store_event_list(struct store *store, const char *job_id, int64_t after, siz
     return 0;
 }
 
+int store_event_last(struct store *store, int64_t *ret, struct shr_err *err)
+{
+    bool found; /* an aggregate has its row always */
+    store_db_lock(&store->reader);
+    int code = store_db_int(&store->reader, "SELECT coalesce(max(id), 0) FROM event", STORE_NO_ARGS,
+                            ret, &found, err);
+    store_db_unlock(&store->reader);
+    return code;
+}
+
 void store_events_finish(struct store_events *events)
 {
     if (events != NULL) {

@@ -246,6 +246,8 @@ int store_event_add(struct store *store, const char *job_id, const char *kind, c
 /* Up to limit events after id; job_id NULL = of all jobs. */
 int store_event_list(struct store *store, const char *job_id, int64_t after, size_t limit,
                      struct store_events *ret, struct shr_err *err) SHR_MUSTCHECK;
+/* The newest event's id over all jobs; 0 when there is none. */
+int store_event_last(struct store *store, int64_t *ret, struct shr_err *err) SHR_MUSTCHECK;
 void store_events_finish(struct store_events *events);
 
 /* ── Care ───────────────────────────────────────────────────────────────────────────────────── */

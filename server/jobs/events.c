@@ -73,6 +73,10 @@ int srv_events_render(struct srv *srv, const char *job_id, int64_t after, size_t
                       struct shr_buf *ret_text, int64_t *ret_last, bool *ret_is_over,
                       struct shr_err *err)
 {
+    if (after < 0) {
+        *ret_is_over = false;
+        return store_event_last(srv->store, ret_last, err);
+    }
     bool is_over = false;
     int code = job_id != NULL ? job_is_over(srv, job_id, &is_over, err) : SHR_OK;
     if (code != SHR_OK) {

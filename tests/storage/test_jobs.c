@@ -187,6 +187,9 @@ static void a_move_sets_state_error_verdict_and_time_and_appends_the_event(void 
     assert_string_equal(events.v[1].kind, "state");
     assert_string_equal(events.v[1].data, "{\"state\":\"failed\"}");
     store_events_finish(&events);
+    int64_t last = 0;
+    assert_ok(store_event_last(f->store, &last, err));
+    assert_int_equal(last, event_id);
 }
 
 static void a_move_from_another_state_or_attempt_changes_nothing(void **state)
