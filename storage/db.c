@@ -9,10 +9,30 @@
 
 enum { BUSY_MS = 5000 }; /* for shells and backups that look at the live file */
 
-/* Disk full, quota and file size limits are one condition for the caller: no space left. */
-static bool is_out_of_space(int errno_value)
+/* Is a full disk behind an I/O error? SQLite tells ENOSPC by itself, but not a quota or a limit on
+ * the size of a file, which are one condition to the caller. The error number is kept by the file
+ * that was written: the database, or its journal. */
+static bool is_out_of_space(struct store_db *db, int rc)
 {
-    return errno_value == ENOSPC || errno_value == EDQUOT || errno_value == EFBIG;
+    if (rc == SQLITE_IOERR_SHMSIZE) {
+        return true;
+    }
+    if (rc != SQLITE_IOERR_WRITE && rc != SQLITE_IOERR_FSYNC) {
+        return false;
+    }
+    int numbers[2] = {0, 0};
+    sqlite3_file *journal = NULL;
+    sqlite3_file_control(db->sqlite, "main", SQLITE_FCNTL_LAST_ERRNO, &numbers[0]);
+    sqlite3_file_control(db->sqlite, "main", SQLITE_FCNTL_JOURNAL_POINTER, &journal);
+    if (journal != NULL && journal->pMethods != NULL) {
+        journal->pMethods->xFileControl(journal, SQLITE_FCNTL_LAST_ERRNO, &numbers[1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        if (numbers[i] == ENOSPC || numbers[i] == EDQUOT || numbers[i] == EFBIG) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static int code_of(struct store_db *db, int rc)
@@ -21,7 +41,7 @@ static int code_of(struct store_db *db, int rc)
     case SQLITE_FULL:
         return SHR_ERR_FULL;
     case SQLITE_IOERR:
-        return is_out_of_space(sqlite3_system_errno(db->sqlite)) ? SHR_ERR_FULL : SHR_ERR_IO;
+        return is_out_of_space(db, rc) ? SHR_ERR_FULL : SHR_ERR_IO;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
         return SHR_ERR_CORRUPT;
