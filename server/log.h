@@ -15,6 +15,7 @@ void srv_log_setup(enum srv_log_level least, enum srv_log_format format);
 
 /* id NULL = about the process. */
 void srv_log(enum srv_log_level level, const char *id, const char *format, ...) SHR_PRINTF(3, 4);
-void srv_log_v(enum srv_log_level level, const char *id, const char *format, va_list args);
+void srv_log_v(enum srv_log_level level, const char *id, const char *format, va_list args)
+    SHR_PRINTF(3, 0);
 
 #endif
