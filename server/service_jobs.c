@@ -110,19 +110,16 @@ int srv_job_submit(struct srv *srv, const char *body, size_t n, const char *idem
     struct store_job added = {0};
     struct store_sha256 hash;
     char sha256[STORE_SHA256_HEX];
-    char id[STORE_ID_SIZE];
     bool is_replay = false;
     store_sha256_init(&hash);
     store_sha256_add(&hash, body, n);
     store_sha256_hex(&hash, sha256);
-    store_id_new("job", id);
 
     int code = prepare(srv, body, n, &s, err);
     if (code != SHR_OK) {
         goto out;
     }
     const struct store_job job = {
-        .id = id,
         .name = s.recipe.name,
         .recipe = s.recipe_text,
         .model_id = s.model.id,

@@ -352,12 +352,14 @@ json_t *srv_job_line(struct srv *srv, const struct store_job *job)
     return whole(json, ok);
 }
 
-/* The recipe's own fields stand beside those of the job; the job's name and model stay. */
+/* The recipe's own fields stand beside those of the job, whose name and model stay; its asserts
+ * are told with their outcome instead. */
 static bool put_recipe(json_t *json, const json_t *stored)
 {
-    return json_object_update_missing(json, json_object_get(stored, "job")) == 0 &&
-           json_object_del(json, "assert") == 0 &&
-           json_object_set(json, "ids", json_object_get(stored, "ids")) == 0;
+    const bool ok = json_object_update_missing(json, json_object_get(stored, "job")) == 0 &&
+                    json_object_set(json, "ids", json_object_get(stored, "ids")) == 0;
+    json_object_del(json, "assert");
+    return ok;
 }
 
 json_t *srv_job_json(struct srv *srv, const struct store_job *job, const struct store_steps *steps)

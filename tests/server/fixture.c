@@ -70,9 +70,7 @@ void fixture_job(struct fixture *f, const char *model, const char *name, char *r
     struct store_item item = {0};
     struct store_job added = {0};
     assert_ok(store_item_get(f->srv->store, STORE_MODEL, model, 0, &item, err));
-    store_id_new("job", ret_id);
     const struct store_job job = {
-        .id = ret_id,
         .name = name,
         .recipe = "{\"job\":{\"pipeline\":[{\"pass\":\"optimize\"}]},\"ids\":{}}",
         .model_id = item.id,
@@ -84,6 +82,7 @@ void fixture_job(struct fixture *f, const char *model, const char *name, char *r
         .request_sha256 = "",
     };
     assert_ok(job_state_begin(f->srv, &job, &added, err));
+    snprintf(ret_id, STORE_ID_SIZE, "%s", added.id);
     store_job_finish(&added);
     store_item_finish(&item);
 }

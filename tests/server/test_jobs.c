@@ -32,8 +32,9 @@ static void only_the_moves_of_the_drawing_are_legal(void **state)
             if (!legal) {
                 const struct job_move move = {(enum job_state)from, (enum job_state)to, -1, NULL,
                                               NULL};
-                struct shr_err err = {0};
-                assert_int_equal(job_state_move(f->srv, "job_x", &move, &err), SHR_ERR_INTERNAL);
+                struct shr_err failure = {0};
+                assert_int_equal(job_state_move(f->srv, "job_x", &move, &failure),
+                                 SHR_ERR_INTERNAL);
             }
         }
     }
@@ -75,15 +76,15 @@ static void a_job_moves_from_where_it_is(void **state)
     assert_int_equal(attempt, 1);
     assert_state(f, id, "running");
 
-    struct shr_err err = {0};
+    struct shr_err failure = {0};
     const struct job_move stale = {R, S, attempt - 1, NULL, "pass"};
-    assert_int_equal(job_state_move(f->srv, id, &stale, &err), SHR_ERR_CONFLICT);
+    assert_int_equal(job_state_move(f->srv, id, &stale, &failure), SHR_ERR_CONFLICT);
     const struct job_move elsewhere = {Q, C, -1, NULL, NULL};
-    assert_int_equal(job_state_move(f->srv, id, &elsewhere, &err), SHR_ERR_CONFLICT);
+    assert_int_equal(job_state_move(f->srv, id, &elsewhere, &failure), SHR_ERR_CONFLICT);
     const struct job_move end = {R, S, attempt, NULL, "pass"};
     assert_ok(job_state_move(f->srv, id, &end, err));
     assert_state(f, id, "succeeded");
-    assert_int_equal(job_state_move(f->srv, id, &end, &err), SHR_ERR_CONFLICT);
+    assert_int_equal(job_state_move(f->srv, id, &end, &failure), SHR_ERR_CONFLICT);
 }
 
 struct heard {
@@ -142,8 +143,8 @@ static void a_waiting_job_is_cancelled_at_once_and_a_final_one_left_alone(void *
     assert_ok(srv_job_cancel(f->srv, done, &view, err));
     assert_string_equal(json_string_value(json_object_get(view, "state")), "succeeded");
     json_decref(view);
-    struct shr_err err = {0};
-    assert_int_equal(srv_job_cancel(f->srv, "job_01234567890123456789012345", &view, &err),
+    struct shr_err failure = {0};
+    assert_int_equal(srv_job_cancel(f->srv, "job_01234567890123456789012345", &view, &failure),
                      SHR_ERR_NOT_FOUND);
 }
 
@@ -183,8 +184,8 @@ static void only_a_final_job_can_be_deleted(void **state)
     assert_ok(srv_job_cancel(f->srv, id, &view, err));
     json_decref(view);
     assert_ok(srv_job_delete(f->srv, id, err));
-    struct shr_err err = {0};
-    assert_int_equal(srv_job_delete(f->srv, id, &err), SHR_ERR_NOT_FOUND);
+    struct shr_err failure = {0};
+    assert_int_equal(srv_job_delete(f->srv, id, &failure), SHR_ERR_NOT_FOUND);
 }
 
 static void jobs_that_ran_at_a_crash_wait_again_until_they_are_lost(void **state)
@@ -285,8 +286,8 @@ static void events_are_rendered_with_job_and_time(void **state)
     assert_ok(srv_events_render(f->srv, NULL, 0, 2, &text, &last, &is_over, err));
     assert_false(is_over); /* a stream of all jobs has no end */
     shr_buf_finish(&text);
-    struct shr_err err = {0};
-    assert_int_equal(srv_events_render(f->srv, "job_0", 0, 2, &text, &last, &is_over, &err),
+    struct shr_err failure = {0};
+    assert_int_equal(srv_events_render(f->srv, "job_0", 0, 2, &text, &last, &is_over, &failure),
                      SHR_ERR_NOT_FOUND);
 }
 

@@ -1,4 +1,5 @@
 /* Recipes: what a job may say, the exact message for what it may not, and the canonical form. */
+#include "base/mem.h"
 #include "fixture.h"
 #include "jobs/recipe.h"
 #include "jsonx.h"
