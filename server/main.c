@@ -39,9 +39,9 @@ static int on_start(void *user, char *ret_status, size_t size, struct shr_err *e
     if (port > 0) { /* which may not be the one that was asked for */
         const char *colon = strrchr(listen, ':');
         const size_t n = colon != NULL ? (size_t)(colon - listen) : strlen(listen);
-        snprintf(ret_status, size, "serving on %.*s:%u", (int)n, listen, port);
+        snprintf(ret_status, size, "listening on %.*s:%u", (int)n, listen, port);
     } else {
-        snprintf(ret_status, size, "serving on %s", listen);
+        snprintf(ret_status, size, "listening on %s", listen);
     }
     srv_log(SRV_LOG_INFO, NULL, "shrinkd %s is ready after %llu ms: %s, state in %s", SHR_VERSION,
             (unsigned long long)(srv_clock_ms() - program->started_ms), ret_status,

@@ -105,7 +105,8 @@ int srv_events_render(struct srv *srv, const char *job_id, int64_t after, size_t
                       struct shr_buf *ret_text, int64_t *ret_last, bool *ret_is_over,
                       struct shr_err *err) SHR_MUSTCHECK;
 
-/* Called after each committed event, from any thread; it must only note and wake. One listener. */
+/* Called after each committed event, from any thread; it must only note and wake. One listener.
+ * event_id 0 = an event whose number is not at hand: look. */
 typedef void (*srv_event_fn)(void *user, const char *job_id, int64_t event_id, bool job_is_final);
 void srv_listen(struct srv *srv, srv_event_fn fn,
                 void *user); /* NULL = stop; waits for a running call */

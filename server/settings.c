@@ -98,10 +98,21 @@ static const struct setting table[] = {
 
 enum { N_SETTINGS = sizeof table / sizeof table[0] };
 
+/* A dash does for an underscore, as people write flags: --state-dir. */
+static bool name_matches(const char *name, const char *given, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (name[i] != (given[i] == '-' ? '_' : given[i])) {
+            return false; /* at the latest at the 0 behind name */
+        }
+    }
+    return name[n] == '\0';
+}
+
 static const struct setting *setting_find(const char *name, size_t n)
 {
     for (size_t i = 0; i < N_SETTINGS; i++) {
-        if (strlen(table[i].name) == n && memcmp(table[i].name, name, n) == 0) {
+        if (name_matches(table[i].name, name, n)) {
             return &table[i];
         }
     }
@@ -488,12 +499,14 @@ void srv_settings_print(const struct srv_settings *settings, struct shr_buf *ret
 
 void srv_settings_help(struct shr_buf *ret_text)
 {
-    shr_buf_puts(ret_text,
-                 "Usage: shrinkd [--config FILE] [--NAME VALUE]...\n"
-                 "       shrinkd --help | --version | --check-config\n\n"
-                 "Every setting can stand in FILE as \"name = value\", in the environment as\n"
-                 "SHRINKD_NAME, or on the command line as --name value; later ones win.\n"
-                 "Those with a * change on SIGHUP without a restart.\n\n");
+    shr_buf_puts(
+        ret_text,
+        "Usage: shrinkd [--config FILE] [--NAME VALUE]...\n"
+        "       shrinkd --help | --version | --check-config\n\n"
+        "Every setting can stand in FILE as \"name = value\", in the environment as\n"
+        "SHRINKD_NAME, or on the command line as --name value; later ones win. A dash does\n"
+        "for an underscore.\n"
+        "Those with a * change on SIGHUP without a restart.\n\n");
     for (size_t i = 0; i < N_SETTINGS; i++) {
         const struct setting *row = &table[i];
         shr_buf_printf(ret_text, "  %-23s%c %s\n", row->name, row->reloadable ? '*' : ' ',

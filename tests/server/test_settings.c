@@ -80,7 +80,7 @@ static void a_later_source_wins(void **state)
                 "workers = 2\nqueue_max=3\n  max_attempts = 4  \nlisten = file:1\n\n",
         .env = {"SHRINKD_QUEUE_MAX=5", "SHRINKD_MAX_ATTEMPTS=6", "SHRINKD_LISTEN=env:1",
                 "OTHER_WORKERS=99", NULL},
-        .args = {"--max_attempts", "7", "--listen=flag:1", NULL},
+        .args = {"--max-attempts", "7", "--listen=flag:1", NULL},
     };
     struct srv_settings s = {0};
     enum srv_command command;
@@ -144,6 +144,7 @@ static void errors_say_where_and_what(void **state)
         {{.env = {"SHRINKD_WORKERS=99999999999999999999"}},
          "environment: workers: \"99999999999999999999\" is not a whole number"},
         {{.args = {"--wrokers=2"}}, "unknown flag \"--wrokers\""},
+        {{.args = {"--work"}}, "unknown flag \"--work\""},
         {{.args = {"--workers"}}, "--workers: needs a value"},
         {{.args = {"--workers=65"}}, "--workers: 65 is not in [1, 64]"},
         {{.args = {"workers"}}, "unexpected argument \"workers\""},
