@@ -32,7 +32,9 @@ static int set_list(struct shr_args *args, const char *name, json_t *list, struc
     return code;
 }
 
-static int set_param(struct shr_args *args, const char *name, json_t *value, struct shr_err *err)
+static int set_param(struct shr_args *args, const char *name, json_t *value, struct shr_err *err);
+
+static int set_value(struct shr_args *args, const char *name, json_t *value, struct shr_err *err)
 {
     switch (json_typeof(value)) {
     case JSON_TRUE:
@@ -54,6 +56,36 @@ static int set_param(struct shr_args *args, const char *name, json_t *value, str
                        json_is_null(value) ? "null" : "an object");
 }
 
+/* Has the pass parameters that stand in an object of this name: nodes.include in "nodes"? */
+static bool is_group(const struct shr_pass *pass, const char *name)
+{
+    const size_t n = strlen(name);
+    for (size_t i = 0; i < pass->n_params; i++) {
+        if (strncmp(pass->params[i].name, name, n) == 0 && pass->params[i].name[n] == '.') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int set_group(struct shr_args *args, const char *name, json_t *group, struct shr_err *err)
+{
+    if (!json_is_object(group)) {
+        return shr_err_set(err, SHR_ERR_INVALID, "%s: must be an object", name);
+    }
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach (group, key, value) {
+        char path[128];
+        snprintf(path, sizeof path, "%s.%.60s", name, key);
+        const int code = set_value(args, path, value, err);
+        if (code != SHR_OK) {
+            return code;
+        }
+    }
+    return SHR_OK;
+}
+
 /* One entry of the pipeline; messages begin with the parameter. */
 static int parse_pass(json_t *entry, struct shr_args *ret, struct shr_err *err)
 {
@@ -71,7 +103,8 @@ static int parse_pass(json_t *entry, struct shr_args *ret, struct shr_err *err)
     json_t *value = NULL;
     json_object_foreach ((json_t *)entry, key, value) {
         if (code == SHR_OK && strcmp(key, "pass") != 0) {
-            code = set_param(&args, key, value, err);
+            code = is_group(pass, key) ? set_group(&args, key, value, err)
+                                       : set_value(&args, key, value, err);
         }
     }
     if (code != SHR_OK) {
@@ -376,6 +409,20 @@ static json_t *param_json(const struct shr_param *param, const struct shr_arg *v
     return NULL;
 }
 
+/* "nodes.include" goes into the object "nodes", which is made with its first member. */
+static bool put_param(json_t *entry, const char *name, json_t *take_value)
+{
+    const size_t n = strcspn(name, ".");
+    if (name[n] == '\0') {
+        return srv_json_put(entry, name, take_value);
+    }
+    json_t *group = json_object_getn(entry, name, n);
+    if (group == NULL && json_object_setn_new(entry, name, n, json_object()) == 0) {
+        group = json_object_getn(entry, name, n);
+    }
+    return srv_json_put(group, name + n + 1, take_value);
+}
+
 json_t *job_recipe_pipeline_json(const struct job_recipe *recipe, size_t n)
 {
     json_t *pipeline = json_array();
@@ -385,7 +432,7 @@ json_t *job_recipe_pipeline_json(const struct job_recipe *recipe, size_t n)
         bool ok = srv_json_put(entry, "pass", json_string(args->pass->name));
         for (size_t k = 0; ok && k < args->pass->n_params; k++) {
             const struct shr_param *param = &args->pass->params[k];
-            ok = srv_json_put(entry, param->name, param_json(param, &args->v[k]));
+            ok = put_param(entry, param->name, param_json(param, &args->v[k]));
         }
         if (!ok) {
             json_decref(entry);

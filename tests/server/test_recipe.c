@@ -52,8 +52,12 @@ static void bad_jobs_name_the_field(void **state)
          "pipeline[1].criterion: \"l3\" is not one of l1, l2, random"},
         {PASS("{\"pass\":\"optimize\",\"fuse\":1}"),
          "pipeline[1].fuse: must be true or false, not an integer"},
-        {PASS("{\"pass\":\"quantize_dynamic\",\"include\":[\"a\",2]}"),
-         "pipeline[1].include[1]: must be a text"},
+        {PASS("{\"pass\":\"quantize_dynamic\",\"nodes\":{\"include\":[\"a\",2]}}"),
+         "pipeline[1].nodes.include[1]: must be a text"},
+        {PASS("{\"pass\":\"quantize_dynamic\",\"nodes\":{\"include\":{}}}"),
+         "pipeline[1].nodes.include: must not be an object"},
+        {PASS("{\"pass\":\"quantize_dynamic\",\"nodes\":[]}"),
+         "pipeline[1].nodes: must be an object"},
         {WITH("\"pipelin\":[]"), "pipelin: unknown field"},
         {WITH("\"name\":\"Ünfit\""),
          "name: \"Ünfit\" is not a name: 1 to 128 of a-z 0-9 . _ -, beginning with a letter or "
@@ -158,7 +162,7 @@ static void the_canonical_form_is_a_fixed_point(void **state)
         "{\"model\":\"m\",\"name\":\"nightly\",\"seed\":7,\"threads\":2,\"max_memory\":\"2GiB\","
         "\"pipeline\":[{\"pass\":\"optimize\",\"fuse\":false},"
         "{\"pass\":\"prune_unstructured\",\"criterion\":\"random\",\"amount\":100,"
-        "\"include\":[\"fc*\"],\"exclude\":[]},"
+        "\"nodes\":{\"include\":[\"fc*\"],\"exclude\":[]}},"
         "{\"pass\":\"prune_unstructured\",\"amount\":0.7},{\"pass\":\"quantize_dynamic\"},"
         "{\"pass\":\"quantize_static\",\"calibration\":\"percentile\",\"percentile\":99.9}],"
         "\"data\":{\"calibrate\":\"c\",\"evaluate\":\"e\"},"
