@@ -195,18 +195,25 @@ static json_t *needs_json(const struct shr_pass *pass)
     return list;
 }
 
-static json_t *pass_json(const struct shr_pass *pass)
+static json_t *params_json(const struct shr_pass *pass)
 {
     json_t *params = json_array();
-    bool ok = params != NULL;
-    for (size_t i = 0; ok && i < pass->n_params; i++) {
-        ok = json_array_append_new(params, param_json(&pass->params[i])) == 0;
+    for (size_t i = 0; i < pass->n_params; i++) {
+        if (json_array_append_new(params, param_json(&pass->params[i])) != 0) {
+            json_decref(params);
+            return NULL;
+        }
     }
+    return params;
+}
+
+static json_t *pass_json(const struct shr_pass *pass)
+{
     json_t *json = json_object();
-    ok = srv_json_put(json, "parameters", params) && ok;
-    ok = ok && srv_json_put(json, "name", json_string(pass->name)) &&
-         srv_json_put(json, "help", json_string(pass->help)) &&
-         srv_json_put(json, "needs", needs_json(pass));
+    const bool ok = srv_json_put(json, "name", json_string(pass->name)) &&
+                    srv_json_put(json, "help", json_string(pass->help)) &&
+                    srv_json_put(json, "needs", needs_json(pass)) &&
+                    srv_json_put(json, "parameters", params_json(pass));
     if (!ok) {
         json_decref(json);
         return NULL;

@@ -32,8 +32,6 @@ static int set_list(struct shr_args *args, const char *name, json_t *list, struc
     return code;
 }
 
-static int set_param(struct shr_args *args, const char *name, json_t *value, struct shr_err *err);
-
 static int set_value(struct shr_args *args, const char *name, json_t *value, struct shr_err *err)
 {
     switch (json_typeof(value)) {
