@@ -19,6 +19,7 @@
 #include "jsonx.h"
 #include "srv.h"
 #include "units.h"
+#include "views.h"
 
 enum { MAX_JOBS = 100, CELL_SIZE = 96 };
 
@@ -250,11 +251,19 @@ static bool cell_has(const struct store_metric *cell)
     return cell != NULL && cell->measured && isfinite(cell->value);
 }
 
-static const char *cell_why(const struct store_metric *cell)
+static const char *cell_why(const struct row *row, const struct store_metric *cell)
 {
-    return cell == NULL     ? "the job did not ask for it"
-           : cell->measured ? "the figure is not finite"
-                            : cell->why;
+    if (cell != NULL) {
+        return cell->measured ? "the figure is not finite" : cell->why;
+    }
+    return row->step->seq == 0 ? "the original is what others are compared with"
+                               : "the job did not ask for it";
+}
+
+/* Figures that an original cannot have need no excuse. */
+static bool cell_needs_reason(const struct row *row, const struct store_metric *cell)
+{
+    return !cell_has(cell) && (cell != NULL || row->step->seq > 0);
 }
 
 /* ── JSON ───────────────────────────────────────────────────────────────────────────────────── */
@@ -286,8 +295,10 @@ static json_t *row_json(const struct table *table, const struct row *row)
         const char *name = table->columns.v[i].name;
         const struct store_metric *cell = cell_find(row, name);
         const bool has = cell_has(cell);
-        ok = srv_json_put(cells, name, has ? json_real(cell->value) : json_null()) &&
-             (has || srv_json_put(why, name, json_string(cell_why(cell))));
+        ok = srv_json_put(cells, name,
+                          has ? srv_figure_json(table->columns.v[i].info, cell->value)
+                              : json_null()) &&
+             (has || srv_json_put(why, name, json_string(cell_why(row, cell))));
     }
     json_t *json = json_object();
     ok = srv_json_put(json, "cells", cells) && ok;
@@ -498,7 +509,7 @@ static void render_line(struct shr_buf *text, const struct table *table, size_t 
     shr_buf_puts(text, markdown ? "|\n" : "\n");
 }
 
-/* Was the same said of an earlier cell? */
+/* Was the same said of an earlier cell of this metric? */
 static bool is_repeated(const struct table *table, size_t row, size_t column, const char *why)
 {
     for (size_t i = 0; i <= row; i++) {
@@ -506,8 +517,9 @@ static bool is_repeated(const struct table *table, size_t row, size_t column, co
         for (size_t k = 0; k < end; k++) {
             const struct column *c = &table->columns.v[k];
             const struct store_metric *cell = cell_find(&table->rows.v[i], c->name);
-            if (!cell_has(cell) && c->info == table->columns.v[column].info &&
-                strcmp(cell_why(cell), why) == 0) {
+            if (c->info == table->columns.v[column].info &&
+                cell_needs_reason(&table->rows.v[i], cell) &&
+                strcmp(cell_why(&table->rows.v[i], cell), why) == 0) {
                 return true;
             }
         }
@@ -519,15 +531,16 @@ static void render_reasons(struct shr_buf *text, const struct table *table, bool
 {
     bool any = false;
     for (size_t i = 0; i < table->rows.n; i++) {
+        const struct row *row = &table->rows.v[i];
         for (size_t k = 0; k < table->columns.n; k++) {
             const struct column *column = &table->columns.v[k];
-            const struct store_metric *cell = cell_find(&table->rows.v[i], column->name);
-            if (cell_has(cell) || is_repeated(table, i, k, cell_why(cell))) {
+            const struct store_metric *cell = cell_find(row, column->name);
+            if (!cell_needs_reason(row, cell) || is_repeated(table, i, k, cell_why(row, cell))) {
                 continue;
             }
             shr_buf_puts(text, any ? "" : markdown ? "\nNot measured:\n\n" : "\nNot measured:\n");
             any = true;
-            shr_buf_printf(text, "- %s: %s\n", column->info->title, cell_why(cell));
+            shr_buf_printf(text, "- %s: %s\n", column->info->title, cell_why(row, cell));
         }
     }
 }

@@ -205,14 +205,26 @@ json_t *srv_item_json(enum srv_kind kind, const struct store_item *item)
 
 /* ── Metrics and steps ──────────────────────────────────────────────────────────────────────── */
 
+json_t *srv_figure_json(const struct shr_metric_info *info, double value)
+{
+    const bool counts = info != NULL && (info->unit[0] == '\0' || strcmp(info->unit, "B") == 0);
+    if (!isfinite(value)) {
+        return json_null();
+    }
+    return counts && value == floor(value) && fabs(value) < 9e15 ? json_integer((json_int_t)value)
+                                                                 : json_real(value);
+}
+
 json_t *srv_metrics_json(const struct store_step *step)
 {
     json_t *json = json_object();
     bool ok = json != NULL;
     for (size_t i = 0; ok && i < step->n_metrics; i++) {
         const struct store_metric *metric = &step->metrics[i];
-        const bool has = metric->measured && isfinite(metric->value);
-        ok = srv_json_put(json, metric->name, has ? json_real(metric->value) : json_null());
+        ok = srv_json_put(json, metric->name,
+                          metric->measured
+                              ? srv_figure_json(job_metric_find(metric->name), metric->value)
+                              : json_null());
     }
     return whole(json, ok);
 }
@@ -267,6 +279,9 @@ static json_t *steps_json(const struct store_steps *steps, bool with_reports)
 static json_t *progress_json(struct srv *srv, const struct store_job *job)
 {
     struct job_progress_view view;
+    if (strcmp(job->state, job_state_name(JOB_RUNNING)) != 0) {
+        return json_null();
+    }
     return job_queue_progress(srv, job->id, &view) ? job_progress_json(&view) : json_null();
 }
 

@@ -22,6 +22,8 @@ json_t *srv_job_line(struct srv *srv, const struct store_job *job);
 json_t *srv_report_json(struct srv *srv, const struct store_job *job,
                         const struct store_steps *steps);
 
+/* A figure: sizes and counts as integers, null when it is not finite. */
+json_t *srv_figure_json(const struct shr_metric_info *info, double value);
 /* {"name": number or null, …} and, for those without a number, {"name": "why", …}. */
 json_t *srv_metrics_json(const struct store_step *step);
 json_t *srv_unmeasured_json(const struct store_step *step);
