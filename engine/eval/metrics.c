@@ -86,7 +86,7 @@ int shr__metric_miss(struct shr_metrics *m, const char *why, struct shr_err *err
     if (metric == NULL) {
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for a metric");
     }
-    snprintf(metric->why, sizeof metric->why, "not measured: %s", why);
+    snprintf(metric->why, sizeof metric->why, "%s", why);
     return SHR_OK;
 }
 
