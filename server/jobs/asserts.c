@@ -129,6 +129,7 @@ int job_assert_parse(const char *text, struct shr_arena *arena, struct job_asser
                            "\"%.80s\" is not \"metric <= number\" (or >=, <, >, ==, !=)", text);
     }
     char *end = NULL;
+    at += strspn(at, " ");
     parsed.number = strtod(at, &end);
     if (end == at || end[strspn(end, " ")] != '\0' || !isfinite(parsed.number)) {
         return shr_err_set(err, SHR_ERR_INVALID, "\"%.80s\": \"%.40s\" is not a number", text, at);
