@@ -216,6 +216,9 @@ int shr_calibrate(struct shr_calibration *c, const struct shr_model *model,
     int code = draw(data->samples, samples, ctx != NULL ? ctx->seed : 0, &order, err);
     if (code == SHR_OK) {
         code = shr_feed_new(data, model, &r.feed, err);
+        if (code != SHR_OK) {
+            shr_err_prefix(err, "data.calibrate: ");
+        }
     }
     if (code == SHR_OK) {
         code = make_plan(&r, samples, max_memory, err);

@@ -74,9 +74,9 @@ static inline void tiny_output(struct shr_model *m, struct shr_node *node)
 }
 
 /* Runs a pass with arguments "amount=0.5 scope=global" and returns its result (NULL: it failed). */
-static inline struct shr_model *tiny_run(const struct shr_model *model, const char *pass,
-                                         const char *arguments, struct shr_report *report,
-                                         struct shr_err *err)
+static inline struct shr_model *tiny_run_data(const struct shr_model *model, const char *pass,
+                                              const char *arguments, const struct shr_dataset *data,
+                                              struct shr_report *report, struct shr_err *err)
 {
     struct shr_args args = {0};
     struct shr_ctx ctx = {.seed = 1};
@@ -90,11 +90,19 @@ static inline struct shr_model *tiny_run(const struct shr_model *model, const ch
         *value++ = 0;
         assert_int_equal(shr_args_parse(&args, item, value, err), 0);
     }
-    struct shr_pass_call call = {.model = model, .args = &args, .ctx = &ctx, .report = report};
+    struct shr_pass_call call = {
+        .model = model, .args = &args, .calibrate = data, .ctx = &ctx, .report = report};
     int code = shr_pass_run(args.pass, &call, err);
     shr_args_finish(&args);
     assert_true((code == 0) == (call.ret_model != NULL));
     return call.ret_model;
+}
+
+static inline struct shr_model *tiny_run(const struct shr_model *model, const char *pass,
+                                         const char *arguments, struct shr_report *report,
+                                         struct shr_err *err)
+{
+    return tiny_run_data(model, pass, arguments, NULL, report, err);
 }
 
 /* The constant of this name. */

@@ -1,0 +1,426 @@
+/* passes/quantize_dynamic and quantize_static: which nodes they write, and what is in them. */
+#include "tiny.h"
+
+#include <math.h>
+
+static const double ramp[64] = {1, -2, 3, 0.5,  -1, 2, 0.25, -3, 1, 2, -1, 4, 2, -0.5, 1, 1,
+                                2, 1,  4, -0.5, 1,  3, 0.75, -1, 2, 1, -2, 3, 1, -1.5, 2, 4};
+
+static size_t count_ops(const struct shr_model *m, const char *op)
+{
+    size_t n = 0;
+    SHR_EACH_NODE (node, &m->graph) {
+        n += strcmp(node->op_type, op) == 0;
+    }
+    return n;
+}
+
+static struct shr_node *find_op(const struct shr_model *m, const char *op)
+{
+    SHR_EACH_NODE (node, &m->graph) {
+        if (strcmp(node->op_type, op) == 0) {
+            return node;
+        }
+    }
+    fail_msg("there is no %s", op);
+    return NULL;
+}
+
+/* 16 samples of (width) as an npy file: multiples of 1/4 from -2 to 2. */
+static struct shr_dataset *samples(int channels, int side)
+{
+    static unsigned char file[128 + 4 * 4096];
+    char head[119];
+    int n = 16 * channels * side * side;
+    char shape[64];
+    snprintf(shape, sizeof shape, side == 1 ? "(16, %d)" : "(16, %d, %d, %d)", channels, side,
+             side);
+    snprintf(head, sizeof head, "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }", shape);
+    memset(file, ' ', 128);
+    memcpy(file, "\x93NUMPY\x01\x00\x76\x00", 10);
+    memcpy(file + 10, head, strlen(head));
+    file[127] = '\n';
+    for (int i = 0; i < n; i++) {
+        float x = (float)(i * 37 % 17) / 4 - 2;
+        memcpy(file + 128 + 4 * i, &x, 4);
+    }
+    struct shr_dataset *data = NULL;
+    struct shr_err err = {0};
+    struct shr_bytes part = {file, 128 + 4 * (size_t)n};
+    if (shr_dataset_load(SHR_DATASET_NPY, &part, 1, NULL, &data, &err) != 0) {
+        fail_msg("%s", err.msg);
+    }
+    return data;
+}
+
+static struct shr_model *run_static(const struct shr_model *m, const struct shr_dataset *data,
+                                    const char *arguments, struct shr_report *report)
+{
+    struct shr_err err = {0};
+    struct shr_model *r = tiny_run_data(m, "quantize_static", arguments, data, report, &err);
+    if (r == NULL) {
+        fail_msg("%s", err.msg);
+    }
+    return r;
+}
+
+/* x (batch, 4) -> Gemm w (3, 4), b -> Relu -> Gemm w2 (2, 3), b2 -> y */
+static struct shr_model *mlp(void)
+{
+    struct shr_model *m = tiny_model(13);
+    struct shr_value *in[3] = {
+        tiny_input(m, "x", 2, (int64_t[]){-1, 4}),
+        tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){3, 4}, ramp),
+        tiny_constant(m, "b", SHR_DTYPE_F32, 1, (int64_t[]){3}, (double[]){1, -1, 0.5})};
+    struct shr_node *n = tiny_node(m, "Gemm", "fc1", in, 3, "g");
+    assert_int_equal(shr_node_set_int(&m->graph, n, "transB", 1, NULL), 0);
+    in[0] = shr_node_out(tiny_node(m, "Relu", "relu", n->out, 1, "h"), 0);
+    in[1] = tiny_constant(m, "w2", SHR_DTYPE_F32, 2, (int64_t[]){2, 3}, ramp + 9);
+    in[2] = tiny_constant(m, "b2", SHR_DTYPE_F32, 1, (int64_t[]){2}, (double[]){0.25, -0.5});
+    n = tiny_node(m, "Gemm", "fc2", in, 3, "y");
+    assert_int_equal(shr_node_set_int(&m->graph, n, "transB", 1, NULL), 0);
+    tiny_output(m, n);
+    return m;
+}
+
+/* ── Dynamic ────────────────────────────────────────────────────────────────────────────────── */
+
+static void quantize_dynamic_writes_the_form_that_runtimes_fuse(void **state)
+{
+    (void)state;
+    struct shr_model *m = mlp(), *r = tiny_run(m, "quantize_dynamic", "", NULL, NULL);
+    static const char *const expected[] = {
+        "DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul", "Add", "Relu",
+        "DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul", "Add"};
+    size_t i = 0;
+    SHR_EACH_NODE (node, &r->graph) {
+        assert_true(i < SHR_COUNT_OF(expected));
+        assert_string_equal(node->op_type, expected[i++]);
+    }
+    assert_int_equal(i, SHR_COUNT_OF(expected));
+    assert_non_null(shr_graph_find(&r->graph, "x_quantized"));
+    assert_non_null(shr_graph_find(&r->graph, "x_scale"));
+    assert_non_null(shr_graph_find(&r->graph, "x_zero_point"));
+    assert_string_equal(find_op(r, "MatMulInteger")->name, "fc1_quant");
+    assert_string_equal(r->graph.outputs[0]->name, "y");
+    assert_null(shr_graph_find(&r->graph, "w"));
+
+    const struct shr_tensor *q = tiny_tensor(r, "w_quantized"); /* (K 4, N 3): transposed */
+    assert_int_equal(q->dtype, SHR_DTYPE_I8);
+    assert_int_equal(q->dim[0], 4);
+    assert_int_equal(q->dim[1], 3);
+    const struct shr_tensor *s = tiny_tensor(r, "w_scale");
+    for (int k = 0; k < 4; k++) {
+        for (int n = 0; n < 3; n++) {
+            double scale = shr_tensor_get(s, n);
+            assert_true(fabs(shr_tensor_get(q, k * 3 + n) * scale - ramp[n * 4 + k]) <= scale / 2);
+        }
+    }
+    shr_model_free(r);
+    shr_model_free(m);
+}
+
+static void quantize_dynamic_shares_inputs_and_tied_weights(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_model(13);
+    struct shr_value *x = tiny_input(m, "x", 2, (int64_t[]){-1, 4});
+    struct shr_value *w = tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 4}, ramp);
+    struct shr_node *a = tiny_node(m, "MatMul", "a", (struct shr_value *[]){x, w}, 2, "p");
+    struct shr_node *b = tiny_node(m, "MatMul", "b", (struct shr_value *[]){x, w}, 2, "q");
+    tiny_output(m,
+                tiny_node(m, "Sub", "sub", (struct shr_value *[]){a->out[0], b->out[0]}, 2, "y"));
+    struct shr_model *r = tiny_run(m, "quantize_dynamic", "", NULL, NULL);
+    assert_int_equal(count_ops(r, "DynamicQuantizeLinear"), 1);
+    assert_int_equal(count_ops(r, "MatMulInteger"), 2);
+    size_t constants = 0;
+    SHR_EACH_VALUE (v, &r->graph) {
+        constants += shr_value_is_constant(v);
+    }
+    assert_int_equal(constants, 2);
+    shr_model_free(r);
+    shr_model_free(m);
+}
+
+static void quantize_dynamic_folds_alpha_beta_and_transposes(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_model(13);
+    struct shr_value *in[3] = {
+        tiny_input(m, "x", 2, (int64_t[]){4, -1}),
+        tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 2}, ramp),
+        tiny_constant(m, "b", SHR_DTYPE_F32, 1, (int64_t[]){2}, (double[]){8, -2})};
+    struct shr_node *n = tiny_node(m, "Gemm", "fc", in, 3, "y");
+    assert_int_equal(shr_node_set_int(&m->graph, n, "transA", 1, NULL), 0);
+    assert_int_equal(shr_node_set_float(&m->graph, n, "alpha", -2, NULL), 0);
+    assert_int_equal(shr_node_set_float(&m->graph, n, "beta", 0.25f, NULL), 0);
+    tiny_output(m, n);
+    struct shr_model *r =
+        tiny_run(m, "quantize_dynamic", "per_channel=false weight_type=uint8", NULL, NULL);
+    tiny_expect(r, "b_1", (double[]){2, -0.5});
+    assert_string_equal(r->graph.first_node->op_type, "Transpose");
+    const struct shr_tensor *q = tiny_tensor(r, "w_quantized");
+    double scale = shr_tensor_get(tiny_tensor(r, "w_scale"), 0);
+    double zero = shr_tensor_get(tiny_tensor(r, "w_zero_point"), 0);
+    assert_int_equal(q->dtype, SHR_DTYPE_U8);
+    for (int i = 0; i < 8; i++) {
+        assert_true(fabs((shr_tensor_get(q, i) - zero) * scale - -2 * ramp[i]) <= scale);
+    }
+    shr_model_free(r);
+    shr_model_free(m);
+}
+
+static void quantize_dynamic_says_what_stays_in_float_and_why(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_model(13);
+    struct shr_value *x = tiny_input(m, "x", 2, (int64_t[]){-1, 4});
+    struct shr_value *w = tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 4}, ramp);
+    struct shr_node *n = tiny_node(m, "MatMul", "fc", (struct shr_value *[]){x, w}, 2, "p");
+    n = tiny_node(m, "MatMul", "attend", (struct shr_value *[]){n->out[0], x}, 2, "y");
+    tiny_output(m, n);
+    struct shr_report report = {0};
+    struct shr_model *r = tiny_run(m, "quantize_dynamic", "nodes.exclude=f?", &report, NULL);
+    assert_int_equal(count_ops(r, "MatMul"), 2);
+    assert_true(tiny_note(&report, SHR_NOTE_SKIPPED, "fc", "its name is in nodes.exclude"));
+    assert_true(tiny_note(&report, SHR_NOTE_SKIPPED, "attend", "its weights are not constant"));
+    assert_true(tiny_note(&report, SHR_NOTE_WARNING, "", "nothing was quantized"));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_model_free(m);
+
+    m = tiny_model(9);
+    x = tiny_input(m, "x", 2, (int64_t[]){-1, 4});
+    tiny_output(m, tiny_node(m, "Relu", "r", &x, 1, "y"));
+    struct shr_err err = {0};
+    assert_null(tiny_run(m, "quantize_dynamic", "", NULL, &err));
+    assert_int_equal(err.code, SHR_ERR_UNSUPPORTED);
+    assert_string_equal(err.msg, "quantize_dynamic: needs a model of opset 11 or later, for "
+                                 "DynamicQuantizeLinear; this one is of opset 9");
+    shr_model_free(m);
+}
+
+/* ── Static ─────────────────────────────────────────────────────────────────────────────────── */
+
+static void quantize_static_writes_pairs_around_products_and_none_on_the_output(void **state)
+{
+    (void)state;
+    struct shr_model *m = mlp();
+    struct shr_dataset *data = samples(4, 1);
+    struct shr_model *r = run_static(m, data, "calibration=minmax", NULL);
+    assert_int_equal(count_ops(r, "QuantizeLinear"), 2);   /* x, and h behind the Relu */
+    assert_int_equal(count_ops(r, "DequantizeLinear"), 6); /* and two weights, two biases */
+    assert_string_equal(r->graph.outputs[0]->producer->op_type, "Gemm");
+    assert_string_equal(shr_graph_find(&r->graph, "g")->uses->node->op_type, "Relu");
+    assert_non_null(shr_graph_find(&r->graph, "x_q"));
+    assert_non_null(shr_graph_find(&r->graph, "h_q"));
+    /* The samples are from -2 to 2. */
+    double scale = shr_tensor_get(tiny_tensor(r, "x_s"), 0);
+    assert_true(scale == (double)(float)(4.0 / 255));
+    shr_model_free(r);
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
+static void quantize_static_keeps_bias_int32_on_the_scale_of_the_sum(void **state)
+{
+    (void)state;
+    struct shr_model *m = mlp();
+    struct shr_dataset *data = samples(4, 1);
+    struct shr_model *r = run_static(m, data, "calibration=minmax bias_correction=false", NULL);
+    const struct shr_tensor *b = tiny_tensor(r, "b_q"), *bs = tiny_tensor(r, "b_s");
+    assert_int_equal(b->dtype, SHR_DTYPE_I32);
+    double x_scale = shr_tensor_get(tiny_tensor(r, "x_s"), 0);
+    static const double bias[3] = {1, -1, 0.5};
+    for (int64_t i = 0; i < 3; i++) {
+        double unit = x_scale * shr_tensor_get(tiny_tensor(r, "w_s"), i);
+        assert_true(fabs(shr_tensor_get(bs, i) - unit) <= 1e-7 * unit);
+        assert_true(shr_tensor_get(b, i) == rint(bias[i] / shr_tensor_get(bs, i)));
+    }
+    shr_model_free(r);
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
+/* With corrected biases the mean over the calibration samples of x W' + b' is that of x W + b. */
+static void bias_correction_restores_the_mean(void **state)
+{
+    (void)state;
+    struct shr_model *m = mlp();
+    struct shr_dataset *data = samples(4, 1);
+    struct shr_model *r = run_static(m, data, "calibration=minmax reduce_range=true", NULL);
+    double mean[4] = {0};
+    for (int i = 0; i < 64; i++) {
+        mean[i % 4] += ((i * 37 % 17) / 4.0 - 2) / 16;
+    }
+    static const double bias[3] = {1, -1, 0.5};
+    for (int64_t n = 0; n < 3; n++) {
+        double scale = shr_tensor_get(tiny_tensor(r, "w_s"), n);
+        double unit = shr_tensor_get(tiny_tensor(r, "b_s"), n);
+        double real = bias[n], quantized = unit * shr_tensor_get(tiny_tensor(r, "b_q"), n);
+        double uncorrected = bias[n];
+        for (int64_t k = 0; k < 4; k++) {
+            double w = scale * shr_tensor_get(tiny_tensor(r, "w_q"), n * 4 + k);
+            real += mean[k] * ramp[n * 4 + k];
+            quantized += mean[k] * w;
+            uncorrected += mean[k] * w;
+        }
+        assert_true(fabs(real - quantized) <= unit);
+        assert_true(fabs(real - uncorrected) > unit || n != 0); /* there is something to correct */
+    }
+    shr_model_free(r);
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
+/* x -> Conv -> BatchNormalization -> Relu -> MaxPool -> Conv -> Add (the pool's output) -> y */
+static struct shr_model *cnn(void)
+{
+    struct shr_model *m = tiny_model(13);
+    const int64_t two = 2, *dim = &two;
+    struct shr_value *in[5] = {
+        tiny_input(m, "x", 4, (int64_t[]){-1, 1, 6, 6}),
+        tiny_constant(m, "w", SHR_DTYPE_F32, 4, (int64_t[]){2, 1, 3, 3}, ramp)};
+    struct shr_node *n = tiny_node(m, "Conv", "conv1", in, 2, "c");
+    in[0] = n->out[0];
+    in[1] = tiny_constant(m, "gamma", SHR_DTYPE_F32, 1, dim, ramp);
+    in[2] = tiny_constant(m, "beta", SHR_DTYPE_F32, 1, dim, ramp + 2);
+    in[3] = tiny_constant(m, "mean", SHR_DTYPE_F32, 1, dim, ramp + 4);
+    in[4] = tiny_constant(m, "var", SHR_DTYPE_F32, 1, dim, (double[]){1, 2});
+    n = tiny_node(m, "BatchNormalization", "bn", in, 5, "n");
+    n = tiny_node(m, "Relu", "relu", n->out, 1, "r");
+    n = tiny_node(m, "MaxPool", "pool", n->out, 1, "p");
+    assert_int_equal(shr_node_set_ints(&m->graph, n, "kernel_shape", (int64_t[]){2, 2}, 2, NULL),
+                     0);
+    struct shr_value *p = in[0] = n->out[0];
+    in[1] = tiny_constant(m, "w2", SHR_DTYPE_F32, 4, (int64_t[]){2, 2, 1, 1}, ramp + 6);
+    n = tiny_node(m, "Conv", "conv2", in, 2, "d");
+    n = tiny_node(m, "Add", "add", (struct shr_value *[]){p, n->out[0]}, 2, "a");
+    n = tiny_node(m, "Relu", "relu2", n->out, 1, "s");
+    in[0] = n->out[0];
+    in[1] = tiny_constant(m, "w3", SHR_DTYPE_F32, 4, (int64_t[]){2, 2, 1, 1}, ramp + 11);
+    tiny_output(m, tiny_node(m, "Conv", "conv3", in, 2, "y"));
+    return m;
+}
+
+static void quantize_static_shares_ranges_and_joins_activations(void **state)
+{
+    (void)state;
+    struct shr_model *m = cnn();
+    struct shr_dataset *data = samples(1, 6);
+    struct shr_report report = {0};
+    struct shr_model *r = run_static(m, data, "calibration=minmax", &report);
+    assert_int_equal(count_ops(r, "BatchNormalization"), 0);
+    /* x, r behind the Relu, p with r's scale, d, s behind the Add's Relu; not c, a or y */
+    assert_int_equal(count_ops(r, "QuantizeLinear"), 5);
+    assert_null(shr_graph_find(&r->graph, "a_q"));
+    assert_null(shr_graph_find(&r->graph, "y_q"));
+    struct shr_node *rq = shr_graph_find(&r->graph, "r_q")->producer;
+    struct shr_node *pq = shr_graph_find(&r->graph, "p_q")->producer;
+    assert_ptr_equal(shr_node_in(rq, 1), shr_node_in(pq, 1));
+    assert_ptr_equal(shr_node_in(rq, 2), shr_node_in(pq, 2));
+    assert_true(tiny_note(&report, SHR_NOTE_DONE, "p", "quantized as its source r"));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
+static void quantize_static_raises_scales_that_a_bias_would_overflow(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_model(13);
+    struct shr_value *in[3] = {
+        tiny_input(m, "x", 2, (int64_t[]){-1, 2}),
+        tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){2, 2}, (double[]){1e-12, 1, 0, -1}),
+        tiny_constant(m, "b", SHR_DTYPE_F32, 1, (int64_t[]){2}, (double[]){5, 5})};
+    struct shr_node *n = tiny_node(m, "Gemm", "fc", in, 3, "y");
+    tiny_output(m, n);
+    struct shr_dataset *data = samples(2, 1);
+    struct shr_model *r = run_static(m, data, "", NULL);
+    for (int64_t i = 0; i < 2; i++) {
+        double b =
+            shr_tensor_get(tiny_tensor(r, "b_q"), i) * shr_tensor_get(tiny_tensor(r, "b_s"), i);
+        assert_true(fabs(b - 5) < 0.02);
+    }
+    shr_model_free(r);
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
+static void quantize_static_leaves_what_the_filter_excludes(void **state)
+{
+    (void)state;
+    struct shr_model *m = mlp();
+    struct shr_dataset *data = samples(4, 1);
+    struct shr_report report = {0};
+    struct shr_model *r = run_static(m, data, "nodes.exclude=fc2", &report);
+    tiny_expect(r, "w2", ramp + 9);
+    assert_null(shr_graph_find(&r->graph, "h_q"));
+    assert_true(tiny_note(&report, SHR_NOTE_SKIPPED, "fc2", "its name is in nodes.exclude"));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
+static void quantize_static_gives_the_same_bytes_for_the_same_seed(void **state)
+{
+    (void)state;
+    struct shr_model *m = mlp();
+    struct shr_dataset *data = samples(4, 1);
+    struct shr_model *a = run_static(m, data, "samples=5", NULL);
+    struct shr_model *b = run_static(m, data, "samples=5", NULL);
+    SHR_EACH_VALUE (v, &a->graph) {
+        if (shr_value_is_constant(v)) {
+            const struct shr_tensor *t = tiny_tensor(b, v->name);
+            assert_memory_equal(t->data, v->constant.data, shr_tensor_bytes(t));
+        }
+    }
+    shr_model_free(a);
+    shr_model_free(b);
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
+static void quantize_static_errors_name_the_cause(void **state)
+{
+    (void)state;
+    struct shr_model *m = mlp();
+    struct shr_dataset *data = samples(4, 1), *wrong = samples(5, 1);
+    struct shr_err err = {0};
+    assert_null(tiny_run(m, "quantize_static", "", NULL, &err));
+    assert_int_equal(err.code, SHR_ERR_INVALID);
+    assert_string_equal(err.msg,
+                        "quantize_static: needs data.calibrate, a dataset to calibrate on");
+    assert_null(tiny_run_data(m, "quantize_static", "format=qoperator", data, NULL, &err));
+    assert_int_equal(err.code, SHR_ERR_UNSUPPORTED);
+    assert_string_equal(err.msg, "quantize_static: format: qoperator is not supported, only qdq");
+    assert_null(tiny_run_data(m, "quantize_static", "max_memory=1KiB", data, NULL, &err));
+    assert_int_equal(err.code, SHR_ERR_LIMIT);
+    assert_null(tiny_run_data(m, "quantize_static", "", wrong, NULL, &err));
+    assert_int_equal(err.code, SHR_ERR_INVALID);
+    assert_non_null(strstr(err.msg, "quantize_static: data.calibrate: input x wants "));
+    shr_dataset_free(data);
+    shr_dataset_free(wrong);
+    shr_model_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(quantize_dynamic_writes_the_form_that_runtimes_fuse),
+        cmocka_unit_test(quantize_dynamic_shares_inputs_and_tied_weights),
+        cmocka_unit_test(quantize_dynamic_folds_alpha_beta_and_transposes),
+        cmocka_unit_test(quantize_dynamic_says_what_stays_in_float_and_why),
+        cmocka_unit_test(quantize_static_writes_pairs_around_products_and_none_on_the_output),
+        cmocka_unit_test(quantize_static_keeps_bias_int32_on_the_scale_of_the_sum),
+        cmocka_unit_test(bias_correction_restores_the_mean),
+        cmocka_unit_test(quantize_static_shares_ranges_and_joins_activations),
+        cmocka_unit_test(quantize_static_raises_scales_that_a_bias_would_overflow),
+        cmocka_unit_test(quantize_static_leaves_what_the_filter_excludes),
+        cmocka_unit_test(quantize_static_gives_the_same_bytes_for_the_same_seed),
+        cmocka_unit_test(quantize_static_errors_name_the_cause),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
