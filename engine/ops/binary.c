@@ -241,7 +241,7 @@ static int pow_forward(const struct shr_op_call *c, struct shr_err *err)
     return SHR_OK;
 }
 
-/* fmod 1: the sign of the dividend, as C. fmod 0: that of the divisor, integers only. */
+/* fmod 1: the sign of the dividend, as C. fmod 0: that of the divisor, as Python. */
 #define REM_INT(T, x, z) ((z) == (T)-1 && (T)-1 < (T)1 ? (T)0 : (T)((x) % (z)))
 #define REM_FLOAT(T, x, z) ((T)fmod(x, z))
 ROW_FNS(rem, REM_INT, REM_FLOAT)
@@ -252,26 +252,29 @@ static int64_t floor_mod(int64_t x, int64_t z)
     return r != 0 && (r < 0) != (z < 0) ? r + z : r;
 }
 
+static double floor_mod_float(double x, double z)
+{
+    double r = fmod(x, z);
+    if (r == 0.0) {
+        return copysign(0.0, z);
+    }
+    return (r < 0.0) != (z < 0.0) ? r + z : r; /* also a NaN */
+}
+
+#define MOD_FLOAT(T, x, z) ((T)floor_mod_float(x, z))
 #define MOD_INT(T, x, z) ((T)floor_mod(x, z))
+ROW_FN(mod, f32, float, MOD_FLOAT)
+ROW_FN(mod, f64, double, MOD_FLOAT)
 ROW_FN(mod, i8, int8_t, MOD_INT)
 ROW_FN(mod, i16, int16_t, MOD_INT)
 ROW_FN(mod, i32, int32_t, MOD_INT)
 ROW_FN(mod, i64, int64_t, MOD_INT)
 static const row_fn mod_rows[SHR_DTYPE_COUNT] = {
-    [SHR_DTYPE_I8] = mod_i8,   [SHR_DTYPE_I16] = mod_i16, [SHR_DTYPE_I32] = mod_i32,
-    [SHR_DTYPE_I64] = mod_i64, [SHR_DTYPE_U8] = rem_u8,   [SHR_DTYPE_U16] = rem_u16,
-    [SHR_DTYPE_U32] = rem_u32, [SHR_DTYPE_U64] = rem_u64,
+    [SHR_DTYPE_F32] = mod_f32, [SHR_DTYPE_F64] = mod_f64, [SHR_DTYPE_I8] = mod_i8,
+    [SHR_DTYPE_I16] = mod_i16, [SHR_DTYPE_I32] = mod_i32, [SHR_DTYPE_I64] = mod_i64,
+    [SHR_DTYPE_U8] = rem_u8,   [SHR_DTYPE_U16] = rem_u16, [SHR_DTYPE_U32] = rem_u32,
+    [SHR_DTYPE_U64] = rem_u64,
 };
-
-static int mod_setup(struct shr_op_setup *c, struct shr_err *err)
-{
-    bool is_float = shr_dtype_is_float(c->in[0]->dtype);
-    if (is_float && shr_node_int(c->node, "fmod", 0) == 0) {
-        return shr_op_fail(c->node, err, SHR_ERR_INVALID, "fmod must be 1 for %s",
-                           shr_dtype_name(c->in[0]->dtype));
-    }
-    return setup_numbers(c, err);
-}
 
 static int mod_forward(const struct shr_op_call *c, struct shr_err *err)
 {
@@ -324,8 +327,8 @@ static const struct shr_op rows[] = {
     {MANY("Mean", 6, shr_op_setup_f32, mean_forward)},
     {MANY("Min", 6, setup_numbers, min_forward)},
     {MANY("Sum", 6, setup_numbers, sum_forward)},
-    {SHR_ROW("Mod", 10, 0), SHR_SLOTS(2, 2, 1, 1), .infer = shr_infer_broadcast, .setup = mod_setup,
-     .forward = mod_forward, SHR_NO_WEIGHT},
+    {SHR_ROW("Mod", 10, 0), SHR_SLOTS(2, 2, 1, 1), .infer = shr_infer_broadcast,
+     .setup = setup_numbers, .forward = mod_forward, SHR_NO_WEIGHT},
     {SHR_ROW("Pow", 7, 0), SHR_SLOTS(2, 2, 1, 1), .infer = pow_infer, .setup = pow_setup,
      .forward = pow_forward, SHR_NO_WEIGHT},
     {SHR_ROW("PRelu", 7, 0), SHR_SLOTS(2, 2, 1, 1), .infer = prelu_infer, .setup = shr_op_setup_f32,

@@ -143,6 +143,9 @@ static int run(const struct shr_op_call *c, const row_fn *rows, double first, in
         step *= gone ? 1 : x->dim[i];
         each *= gone ? x->dim[i] : 1;
     }
+    if (y->dtype == SHR_DTYPE_BOOL) { /* max and min: or, and */
+        first = first > 0.0;
+    }
     for (int64_t i = 0; i < shr_tensor_count(y); i++) {
         shr_tensor_set(y, i, first);
     }

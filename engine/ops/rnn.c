@@ -5,8 +5,9 @@
  * applies the gates, which lie in a row as ONNX orders them: i, o, f, c. W and R are packed once
  * when they are constant. The blocks keep G in the cache whatever the length of the sequence.
  *     i, o, f = sigmoid(G + H R' + P * C),  C = f * C + i * tanh(Gc),  H = o * tanh(C)
- * The output gate's peephole sees the new C. Rows whose sequence is over keep their state and give
- * zeros. Only the default activations can be run. */
+ * The output gate's peephole sees the new C. clip bounds the sums that go into the gates. Rows
+ * whose sequence is over keep their state and give zeros. Only the default activations can be run.
+ */
 #include "ops/util.h"
 
 #include <string.h>
@@ -281,12 +282,19 @@ static void load_state(const struct pass *p, size_t slot, float *state)
     }
 }
 
+/* An empty sequence leaves zeros, whatever state it began with, as ONNX Runtime has it. */
 static void store_state(const struct pass *p, size_t slot, const float *state)
 {
+    const struct shr_tensor *lengths = given(p->c, LENGTHS);
     struct shr_tensor *t = wanted(p->c, slot);
     for (int64_t i = 0; t != NULL && i < p->s->n; i++) {
-        memcpy((float *)t->data + state_at(p, i), state + i * p->s->h,
-               (size_t)p->s->h * sizeof *state);
+        size_t bytes = (size_t)p->s->h * sizeof *state;
+        float *to = (float *)t->data + state_at(p, i);
+        if (lengths != NULL && ((const int32_t *)lengths->data)[i] == 0) {
+            memset(to, 0, bytes);
+        } else {
+            memcpy(to, state + i * p->s->h, bytes);
+        }
     }
 }
 
@@ -368,8 +376,10 @@ static void update_row(const struct pass *p, float *gates, float *cell, float *h
         add_product(h, p->peephole, cell, i);
         add_product(h, p->peephole + 2 * h, cell, f);
     }
-    clip(p->s, 4 * h, gates);
+    clip(p->s, h, i);
+    clip(p->s, 2 * h, f); /* and g behind it */
     if (p->peephole == NULL) {
+        clip(p->s, h, o);
         k->sigmoid_f32(3 * n, i, i);
     } else {
         k->sigmoid_f32(n, i, i);

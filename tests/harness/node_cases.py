@@ -1,0 +1,278 @@
+"""Writes operator cases for tests/engine/ops/run_cases.c: node_cases.py FOLDER
+
+Two sources, neither of them ours: ONNX's own node cases (the newest form of every operator), and
+models in older or rarer forms whose results are those of ONNX Runtime.
+
+For each case NAME.onnx is the model and NAME.bin its tensors (little-endian): int32 inputs, int32
+outputs, float64 relative tolerance, then each tensor as int32 dtype, int32 rank, int64 dims, bytes. cases.txt lists the names,
+with a reason behind a tab where the tensors cannot be written.
+"""
+import struct
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+# Inputs that decide shapes or modes must be known when a plan is made: they become initializers.
+PARAMETERS = {
+    "ConstantOfShape": [0], "CenterCropPad": [1], "Dropout": [1, 2], "Expand": [1], "Pad": [1, 3],
+    "Range": [0, 1, 2], "Reshape": [1], "Resize": [1, 2, 3], "Slice": [1, 2, 3, 4], "Split": [1],
+    "Squeeze": [1], "Tile": [1], "TopK": [1], "Unsqueeze": [1],
+}
+LARGEST_DTYPE = TensorProto.BFLOAT16
+
+
+def parameters_of(model):
+    names = {"shape"}  # of CenterCropPad written out
+    if any(node.op_type == "Range" for node in model.graph.node):  # arithmetic leads there
+        names.update(i.name for i in model.graph.input if not i.type.tensor_type.shape.dim)
+    for node in model.graph.node:
+        slots = [1] if node.op_type.startswith("Reduce") else PARAMETERS.get(node.op_type, [])
+        names.update(node.input[i] for i in slots if i < len(node.input) and node.input[i])
+    return names
+
+
+class Unwritable(Exception):
+    pass
+
+
+def as_tensor(value):
+    """(dtype, dims, bytes) of a value of a case."""
+    if isinstance(value, TensorProto):
+        dtype, value = value.data_type, numpy_helper.to_array(value)
+    elif isinstance(value, (np.ndarray, np.generic)):
+        value = np.asarray(value)
+        if value.dtype.kind in "OUS":
+            raise Unwritable("strings")
+        dtype = helper.np_dtype_to_tensor_dtype(value.dtype)
+    else:
+        raise Unwritable("sequences and optionals")
+    if dtype > LARGEST_DTYPE or dtype in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
+        raise Unwritable(TensorProto.DataType.Name(dtype).lower())
+    if dtype == TensorProto.STRING:
+        raise Unwritable("strings")
+    return dtype, value.shape, np.ascontiguousarray(value).tobytes()
+
+
+def pack(tensors):
+    out = b""
+    for dtype, dims, data in tensors:
+        out += struct.pack(f"<ii{len(dims)}q", dtype, len(dims), *dims) + data
+    return out
+
+
+# Outputs that ONNX gives in decimals of a few digits; all others must agree to 1e-4.
+ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad"}
+
+
+def write(folder, name, model, inputs, outputs):
+    """Returns the line for cases.txt."""
+    try:
+        given = [as_tensor(v) for v in inputs]
+        expected = [as_tensor(v) for v in outputs]
+    except Unwritable as e:
+        return f"{name}\t{e}"
+    fixed = parameters_of(model)
+    runtime = []
+    keep = []
+    for info, value, tensor in zip(list(model.graph.input), inputs, given):
+        if info.name in fixed:
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), info.name))
+        else:
+            keep.append(info)
+            runtime.append(tensor)
+    del model.graph.input[:]
+    model.graph.input.extend(keep)
+    model.ir_version = min(model.ir_version, 10)  # operators are the matter here, not the file
+    (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+    head = struct.pack("<iid", len(runtime), len(expected), 1e-3 if name in ROUNDED else 1e-4)
+    (folder / f"{name}.bin").write_bytes(head + pack(runtime) + pack(expected))
+    return name
+
+
+def onnx_cases(folder):
+    from onnx.backend.test.case.node import collect_testcases
+
+    for case in collect_testcases(None):
+        inputs, outputs = case.data_sets[0]
+        yield write(folder, case.name, case.model, inputs, outputs)
+
+
+# ── Older and rarer forms, judged by ONNX Runtime ───────────────────────────────────────────────
+
+RNG = np.random.default_rng(7)
+
+
+def f32(*shape):
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def i64(*values):
+    return np.array(values, dtype=np.int64)
+
+
+class Form:
+    """One node; `fixed` inputs are initializers, None is an omitted input."""
+
+    def __init__(self, name, op, opset, inputs, outputs=1, fixed=(), **attributes):
+        self.name, self.op, self.opset, self.inputs = name, op, opset, inputs
+        self.outputs, self.fixed, self.attributes = outputs, fixed, attributes
+
+
+def pool_and_conv_forms():
+    for op, extra in (("MaxPool", {}), ("AveragePool", {"count_include_pad": 1}),
+                      ("AveragePool", {"count_include_pad": 0})):
+        tag = f"{op}_{extra.get('count_include_pad', '')}".lower()
+        yield Form(f"{tag}_10_ceil", op, 10, [f32(2, 3, 11, 8)], kernel_shape=[3, 2],
+                   strides=[2, 3], pads=[1, 0, 1, 1], ceil_mode=1, **extra)
+        yield Form(f"{tag}_7_1d", op, 7, [f32(2, 3, 17)], kernel_shape=[4], strides=[3],
+                   pads=[2, 1], **extra)
+        yield Form(f"{tag}_11_same_lower", op, 11, [f32(1, 2, 7, 9)], kernel_shape=[3, 4],
+                   strides=[2, 2], auto_pad="SAME_LOWER", **extra)
+        yield Form(f"{tag}_11_3d", op, 11, [f32(1, 2, 6, 5, 7)], kernel_shape=[2, 3, 2],
+                   strides=[1, 2, 2], pads=[1, 1, 0, 0, 1, 1], **extra)
+    yield Form("maxpool_11_dilations", "MaxPool", 11, [f32(1, 2, 12, 12)], kernel_shape=[3, 3],
+               dilations=[2, 3])
+    for fixed in ((), (1, 2)):
+        tag = "constant" if fixed else "runtime"
+        yield Form(f"conv_{tag}_1d", "Conv", 11, [f32(2, 4, 13), f32(6, 2, 3), f32(6)],
+                   fixed=fixed, group=2, strides=[2], pads=[1, 2])
+        yield Form(f"conv_{tag}_dilated", "Conv", 11, [f32(2, 3, 12, 11), f32(5, 3, 3, 2), f32(5)],
+                   fixed=fixed, dilations=[2, 3], pads=[2, 1, 0, 3], strides=[2, 1])
+        yield Form(f"conv_{tag}_depthwise", "Conv", 7, [f32(1, 6, 9, 9), f32(6, 1, 3, 3)],
+                   fixed=fixed[:1], group=6, auto_pad="SAME_UPPER", strides=[2, 2])
+        yield Form(f"conv_{tag}_same_lower", "Conv", 11, [f32(1, 3, 7, 8), f32(4, 3, 4, 2)],
+                   fixed=fixed[:1], auto_pad="SAME_LOWER")
+        yield Form(f"conv_{tag}_3d", "Conv", 11, [f32(1, 4, 6, 7, 5), f32(6, 2, 2, 3, 3), f32(6)],
+                   fixed=fixed, group=2, strides=[2, 1, 1], pads=[1, 0, 1, 0, 1, 1])
+
+
+def product_forms():
+    for fixed in ((), (1,)):
+        tag = "constant" if fixed else "runtime"
+        for a, b in (((5,), (5,)), ((5,), (5, 3)), ((4, 5), (5,)), ((2, 1, 4, 5), (3, 5, 6)),
+                     ((3, 4, 5), (5, 6)), ((5,), (2, 3, 5, 4)), ((2, 3, 4, 5), (2, 1, 5, 2)),
+                     ((1, 64), (64, 33)), ((4, 5), (1, 5, 6))):
+            name = "_x_".join("".join(map(str, s)) for s in (a, b))
+            yield Form(f"matmul_{tag}_{name}", "MatMul", 9, [f32(*a), f32(*b)], fixed=fixed)
+    for fixed in ((), (1, 2)):
+        tag = "constant" if fixed else "runtime"
+        for c in ((3,), (1, 3), (4, 1), (4, 3), (), (1, 1)):
+            for scale in ({}, {"beta": 0.5}, {"alpha": 0.7, "beta": 1.5}):
+                name = "".join(map(str, c)) or "scalar"
+                yield Form(f"gemm_{tag}_c{name}_{len(scale)}", "Gemm", 9,
+                           [f32(5, 4), f32(3, 5), f32(*c)], fixed=fixed, transA=1, transB=1, **scale)
+        yield Form(f"gemm_{tag}_no_c", "Gemm", 11, [f32(4, 5), f32(5, 3)], fixed=fixed[:1], alpha=2.0)
+
+
+def lstm_forms():
+    for direction in ("forward", "reverse", "bidirectional"):
+        d = 2 if direction == "bidirectional" else 1
+        for fixed in ((), (1, 2, 3)):
+            tag = "constant" if fixed else "runtime"
+            h, i, s, n = 5, 4, 7, 3
+            weights = [f32(s, n, i), f32(d, 4 * h, i), f32(d, 4 * h, h), f32(d, 8 * h)]
+            yield Form(f"lstm_{direction}_{tag}", "LSTM", 7, weights, 3, fixed, hidden_size=h,
+                       direction=direction)
+            state = [np.array([7, 0, 4], np.int32), f32(d, n, h), f32(d, n, h), f32(d, 3 * h)]
+            yield Form(f"lstm_{direction}_{tag}_all", "LSTM", 7, weights + state, 3, fixed,
+                       hidden_size=h, direction=direction, clip=0.8)
+            yield Form(f"lstm_{direction}_{tag}_lengths", "LSTM", 7, weights + state[:1], 3, fixed,
+                       hidden_size=h, direction=direction)
+            yield Form(f"lstm_{direction}_{tag}_state", "LSTM", 7, weights + [None] + state[1:3], 3,
+                       fixed, hidden_size=h, direction=direction)
+    h = 16
+    yield Form("lstm_many_rows", "LSTM", 14, [f32(30, 70, 12), f32(1, 4 * h, 12), f32(1, 4 * h, h)],
+               3, (1, 2), hidden_size=h)
+    yield Form("lstm_input_forget", "LSTM", 7, [f32(5, 2, 3), f32(1, 8, 3), f32(1, 8, 2)], 3,
+               hidden_size=2, input_forget=1)
+
+
+def old_forms():
+    x = f32(3, 4, 5)
+    yield Form("softmax_11_axis1", "Softmax", 11, [x])
+    yield Form("softmax_11_axis2", "Softmax", 11, [x], axis=2)
+    yield Form("softmax_11_axis0", "Softmax", 11, [x], axis=0)
+    yield Form("logsoftmax_11_axis1", "LogSoftmax", 11, [x])
+    yield Form("softmax_13_axis1", "Softmax", 13, [x], axis=1)
+    yield Form("clip_6", "Clip", 6, [x], min=-0.5, max=0.25)
+    yield Form("clip_11_no_min", "Clip", 11, [x, None, np.array(0.1, np.float32)])
+    yield Form("squeeze_11", "Squeeze", 11, [f32(1, 3, 1, 2)], axes=[0, -2])
+    yield Form("squeeze_11_all", "Squeeze", 11, [f32(1, 3, 1, 2)])
+    yield Form("unsqueeze_11", "Unsqueeze", 11, [x], axes=[0, -1])
+    yield Form("split_11", "Split", 11, [f32(6, 4)], 3, axis=0, split=[1, 2, 3])
+    yield Form("split_11_equal", "Split", 11, [f32(6, 4)], 3)
+    yield Form("slice_9", "Slice", 9, [x], starts=[1, -3], ends=[9, -1], axes=[0, 2])
+    yield Form("slice_10_back", "Slice", 10, [x, i64(-1, 3), i64(-9, 0), i64(2, 1), i64(-2, -1)],
+               fixed=(1, 2, 3, 4))
+    yield Form("pad_10", "Pad", 10, [x], pads=[0, 1, 2, 0, 1, 0], value=1.5)
+    yield Form("pad_10_reflect", "Pad", 10, [x], pads=[0, 2, 2, 0, 1, 3], mode="reflect")
+    yield Form("pad_13_cut", "Pad", 13, [x, i64(0, -1, 2, 0, 1, -2)], fixed=(1,))
+    for op in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare"):
+        yield Form(f"reduce{op.lower()}_11", "Reduce" + op, 11, [x], axes=[0, -1], keepdims=0)
+        yield Form(f"reduce{op.lower()}_11_all", "Reduce" + op, 11, [x])
+    yield Form("reducesum_13_int64", "ReduceSum", 13, [RNG.integers(-9, 9, (3, 4)), i64(1)],
+               fixed=(1,))
+    yield Form("dropout_7", "Dropout", 7, [x], ratio=0.3)
+    for opset in (7, 9, 14):
+        yield Form(f"batchnorm_{opset}", "BatchNormalization", opset,
+                   [f32(2, 4, 3, 3), f32(4), f32(4), f32(4), np.abs(f32(4)) + 0.1],
+                   fixed=(1, 2, 3, 4), epsilon=1e-3)
+    yield Form("transpose_5d", "Transpose", 9, [f32(2, 3, 4, 2, 3)], perm=[3, 0, 4, 2, 1])
+    yield Form("concat_4", "Concat", 9, [f32(2, 3, 4), f32(2, 1, 4), f32(2, 2, 4)], axis=1)
+    yield Form("gather_9_axis1", "Gather", 9, [x, RNG.integers(-4, 4, (2, 3))], axis=1)
+    yield Form("cast_9_to_int32", "Cast", 9, [f32(20) * 50], to=TensorProto.INT32)
+    yield Form("cast_9_to_uint8", "Cast", 9, [np.abs(f32(20)) * 50], to=TensorProto.UINT8)
+    yield Form("add_7_both_ways", "Add", 7, [f32(3, 1, 5), f32(4, 1)])
+    yield Form("pow_12_int", "Pow", 12, [x, np.array([2], np.int64)])
+    yield Form("max_8_three", "Max", 8, [f32(3, 1), f32(1, 4), f32(2, 3, 4)])
+    yield Form("mul_7_scalar", "Mul", 7, [x, np.array(2.5, np.float32)])
+    yield Form("where_9_broadcast", "Where", 9, [RNG.random((4, 1)) > 0.5, f32(3, 1, 5), f32(1, 5)])
+    yield Form("flatten_9_axis2", "Flatten", 9, [f32(2, 3, 4, 5)], axis=2)
+    yield Form("reshape_5_zero", "Reshape", 5, [f32(2, 3, 4), i64(0, -1)], fixed=(1,))
+    yield Form("layernorm_17_axis1", "LayerNormalization", 17, [x, f32(4, 5), f32(4, 5)], 3, axis=1)
+    yield Form("expand_8", "Expand", 8, [f32(3, 1), i64(2, 1, 4)], fixed=(1,))
+    yield Form("tile_6", "Tile", 6, [f32(2, 3), i64(2, 3)], fixed=(1,))
+    yield Form("argmax_11", "ArgMax", 11, [x], axis=-1, keepdims=0)
+    yield Form("prelu_9", "PRelu", 9, [x, f32(4, 1)])
+    yield Form("div_7_int", "Div", 7, [RNG.integers(-90, 90, (3, 4)), np.array([-7], np.int64)])
+
+
+def runtime_cases(folder):
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    for source in (pool_and_conv_forms, product_forms, lstm_forms, old_forms):
+        for form in source():
+            names = [f"x{i}" if v is not None else "" for i, v in enumerate(form.inputs)]
+            outs = [f"y{i}" for i in range(form.outputs)]
+            node = helper.make_node(form.op, names, outs, **form.attributes)
+            free = [i for i, v in enumerate(form.inputs) if v is not None and i not in form.fixed]
+            graph = helper.make_graph(
+                [node], form.name,
+                [helper.make_tensor_value_info(
+                    names[i], helper.np_dtype_to_tensor_dtype(form.inputs[i].dtype),
+                    form.inputs[i].shape) for i in free],
+                [helper.make_empty_tensor_value_info(o) for o in outs],
+                [numpy_helper.from_array(form.inputs[i], names[i]) for i in form.fixed])
+            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", form.opset)],
+                                      ir_version=8)
+            session = ort.InferenceSession(model.SerializeToString(), options)
+            results = session.run(None, {names[i]: form.inputs[i] for i in free})
+            yield write(folder, "ort_" + form.name, model, [form.inputs[i] for i in free], results)
+
+
+def main():
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    warnings.simplefilter("ignore")  # numpy's, of cases that overflow on purpose
+    lines = list(onnx_cases(folder)) + list(runtime_cases(folder))
+    (folder / "cases.txt").write_text("".join(line + "\n" for line in sorted(lines)))
+
+
+if __name__ == "__main__":
+    main()
