@@ -9,9 +9,10 @@
 
 #include "ops/families.h"
 
-static int check_channels(const struct shr_infer *c, int64_t groups, struct shr_err *err)
+static int check_channels(const struct shr_infer *c, size_t x, size_t w, size_t bias,
+                          int64_t groups, struct shr_err *err)
 {
-    int64_t in = c->in[0].dim[1], per_group = c->in[1].dim[1], out = c->in[1].dim[0];
+    int64_t in = c->in[x].dim[1], per_group = c->in[w].dim[1], out = c->in[w].dim[0];
     if (groups < 1 || groups > INT32_MAX || per_group > INT32_MAX) {
         return shr_op_fail(c->node, err, SHR_ERR_INVALID, "group is %lld", (long long)groups);
     }
@@ -25,32 +26,33 @@ static int check_channels(const struct shr_infer *c, int64_t groups, struct shr_
                            "%lld output channels are no multiple of %lld groups", (long long)out,
                            (long long)groups);
     }
-    if (shr_op_has_in(c, 2) && c->in[2].rank >= 0 &&
-        (c->in[2].rank != 1 || (out >= 0 && c->in[2].dim[0] >= 0 && c->in[2].dim[0] != out))) {
+    if (shr_op_has_in(c, bias) && c->in[bias].rank >= 0 &&
+        (c->in[bias].rank != 1 ||
+         (out >= 0 && c->in[bias].dim[0] >= 0 && c->in[bias].dim[0] != out))) {
         char t[96];
         return shr_op_fail(c->node, err, SHR_ERR_INVALID, "the bias is %s, not [%lld]",
-                           shr_dims_text(c->in[2].rank, c->in[2].dim, t, sizeof t), (long long)out);
+                           shr_dims_text(c->in[bias].rank, c->in[bias].dim, t, sizeof t),
+                           (long long)out);
     }
     return SHR_OK;
 }
 
-static int conv_infer(struct shr_infer *c, struct shr_err *err)
+int shr_conv_infer(struct shr_infer *c, size_t x_slot, size_t w_slot, size_t bias_slot,
+                   struct shr_err *err)
 {
-    const struct shr_type *x = &c->in[0], *w = &c->in[1];
+    const struct shr_type *x = &c->in[x_slot], *w = &c->in[w_slot];
     struct shr_type *y = &c->out[0];
-    int code = shr_op_same_dtype(c, 0, 1, err);
-    y->dtype = x->dtype;
-    if (code != SHR_OK || x->rank < 0 || w->rank < 0) {
-        return code;
+    if (x->rank < 0 || w->rank < 0) {
+        return SHR_OK;
     }
     if (x->rank != w->rank) {
         return shr_op_fail(c->node, err, SHR_ERR_INVALID,
                            "the input has %d dims, the weight has %d", x->rank, w->rank);
     }
     struct shr_window win;
-    code = shr_window_init(&win, c->node, x, w->dim + 2, err);
+    int code = shr_window_init(&win, c->node, x, w->dim + 2, err);
     if (code == SHR_OK) {
-        code = check_channels(c, shr_node_int(c->node, "group", 1), err);
+        code = check_channels(c, x_slot, w_slot, bias_slot, shr_node_int(c->node, "group", 1), err);
     }
     if (code != SHR_OK) {
         return code;
@@ -62,6 +64,13 @@ static int conv_infer(struct shr_infer *c, struct shr_err *err)
         shr_type_set_dim(y, 2 + i, win.axis[SHR_WINDOW_AXES - win.n + i].out, NULL);
     }
     return SHR_OK;
+}
+
+static int conv_infer(struct shr_infer *c, struct shr_err *err)
+{
+    c->out[0].dtype = c->in[0].dtype;
+    int code = shr_op_same_dtype(c, 0, 1, err);
+    return code != SHR_OK ? code : shr_conv_infer(c, 0, 1, 2, err);
 }
 
 struct conv {

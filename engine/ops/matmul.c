@@ -4,7 +4,7 @@
  * with a plain matrix on the right is one product over all batches of A. Gemm is
  * Y = alpha * A' * B' + beta * C; alpha = 1 with a row vector C is the kernel's own bias, every
  * other case is an epilogue over Y. float32 only. */
-#include "ops/util.h"
+#include "ops/product.h"
 
 #include <string.h>
 
@@ -12,7 +12,6 @@
 
 /* ── MatMul ─────────────────────────────────────────────────────────────────────────────────── */
 
-/* The shapes of numpy's matmul: (…, m, k) x (…, k, n); rank 1 is a row or a column. */
 static int matmul_infer(struct shr_infer *c, struct shr_err *err)
 {
     const struct shr_type *a = &c->in[0], *b = &c->in[1];
@@ -21,73 +20,14 @@ static int matmul_infer(struct shr_infer *c, struct shr_err *err)
         return code;
     }
     c->out[0].dtype = a->dtype != SHR_DTYPE_NONE ? a->dtype : b->dtype;
-    if (a->rank < 0 || b->rank < 0) {
-        return SHR_OK;
-    }
-    if (a->rank == 0 || b->rank == 0) {
-        return shr_op_fail(c->node, err, SHR_ERR_INVALID, "inputs must have at least one dim");
-    }
-    int64_t ka = a->dim[a->rank - 1], kb = b->dim[b->rank > 1 ? b->rank - 2 : 0];
-    if (ka >= 0 && kb >= 0 && ka != kb) {
-        char ta[96], tb[96];
-        return shr_op_fail(c->node, err, SHR_ERR_INVALID, "cannot multiply %s by %s",
-                           shr_dims_text(a->rank, a->dim, ta, sizeof ta),
-                           shr_dims_text(b->rank, b->dim, tb, sizeof tb));
-    }
-    struct shr_type batch = *a, batch_b = *b;
-    batch.rank = a->rank > 2 ? a->rank - 2 : 0;
-    batch_b.rank = b->rank > 2 ? b->rank - 2 : 0;
-    code = shr_type_broadcast(c->node, &batch, &batch_b, err);
-    if (code != SHR_OK) {
-        return code;
-    }
-    shr_type_copy_shape(&c->out[0], &batch);
-    if (a->rank > 1) {
-        shr_type_copy_dim(&c->out[0], c->out[0].rank++, a, a->rank - 2);
-    }
-    if (b->rank > 1) {
-        shr_type_copy_dim(&c->out[0], c->out[0].rank++, b, b->rank - 1);
-    }
-    return SHR_OK;
+    return shr_product_infer(c->node, a, b, &c->out[0], err);
 }
 
 struct matmul {
-    size_t m, n, k;
-    int64_t b_matrices;
-    const char *packed;      /* (b_matrices) packed matrices; NULL = B is not constant */
-    size_t packed_size;      /* of one */
-    struct shr_walk batches; /* operands A and B in matrices */
+    struct shr_product p;
+    const char *packed; /* (b_matrices) packed matrices; NULL = B is not constant */
+    size_t packed_size; /* of one */
 };
-
-/* The dims in front of the matrix as a tensor whose elements are matrices. */
-static struct shr_tensor batch_view(const struct shr_tensor *t)
-{
-    struct shr_tensor v = *t;
-    v.rank = t->rank > 2 ? t->rank - 2 : 0;
-    return v;
-}
-
-static void matmul_shapes(struct matmul *s, const struct shr_tensor *a, const struct shr_tensor *b)
-{
-    s->k = (size_t)a->dim[a->rank - 1];
-    s->m = a->rank > 1 ? (size_t)a->dim[a->rank - 2] : 1;
-    s->n = b->rank > 1 ? (size_t)b->dim[b->rank - 1] : 1;
-    struct shr_tensor va = batch_view(a), vb = batch_view(b);
-    s->b_matrices = shr_dims_product(vb.dim, 0, vb.rank);
-    if (s->b_matrices == 1 && va.rank >= vb.rank) { /* one product over all rows of A */
-        s->m *= (size_t)shr_dims_product(va.dim, 0, va.rank);
-        va.rank = vb.rank = 0;
-    }
-    int rank = va.rank > vb.rank ? va.rank : vb.rank;
-    int64_t dim[SHR_MAX_RANK];
-    for (int i = 0; i < rank; i++) {
-        int64_t da = i < rank - va.rank ? 1 : va.dim[i - (rank - va.rank)];
-        int64_t db = i < rank - vb.rank ? 1 : vb.dim[i - (rank - vb.rank)];
-        dim[i] = da == 1 ? db : da;
-    }
-    const struct shr_tensor *x[] = {&va, &vb};
-    shr_walk_broadcast(&s->batches, rank, dim, 2, x);
-}
 
 static int matmul_setup(struct shr_op_setup *c, struct shr_err *err)
 {
@@ -99,20 +39,20 @@ static int matmul_setup(struct shr_op_setup *c, struct shr_err *err)
     if (s == NULL) {
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
     }
-    matmul_shapes(s, c->in[0], c->in[1]);
-    s->packed_size = c->kernels->gemm_f32_size(s->k, s->n);
+    shr_product_init(&s->p, c->in[0], c->in[1]);
+    s->packed_size = c->kernels->gemm_f32_size(s->p.k, s->p.n);
     c->state = s;
     if (c->in[1]->data == NULL) {
         c->scratch = s->packed_size;
         return SHR_OK;
     }
-    char *packed = shr_arena_new(c->arena, (size_t)s->b_matrices + 1, s->packed_size);
+    char *packed = shr_arena_new(c->arena, (size_t)s->p.b_matrices + 1, s->packed_size);
     if (packed == NULL) {
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
     }
     const float *b = c->in[1]->data; /* (…, k, n) */
-    for (int64_t i = 0; i < s->b_matrices; i++) {
-        c->kernels->gemm_f32_pack(s->k, s->n, b + (size_t)i * s->k * s->n, s->n, false,
+    for (int64_t i = 0; i < s->p.b_matrices; i++) {
+        c->kernels->gemm_f32_pack(s->p.k, s->p.n, b + (size_t)i * s->p.k * s->p.n, s->p.n, false,
                                   packed + (size_t)i * s->packed_size);
     }
     s->packed = packed;
@@ -125,7 +65,7 @@ static int matmul_forward(const struct shr_op_call *c, struct shr_err *err)
     const struct matmul *s = c->state;
     const float *a = c->in[0]->data, *b = c->in[1]->data; /* (…, m, k), (…, k, n) */
     float *y = c->out[0]->data;                           /* (…, m, n) */
-    struct shr_walk w = s->batches;
+    struct shr_walk w = s->p.batches;
     for (bool more = shr_walk_begin(&w); more; more = shr_walk_next(&w)) {
         for (int64_t i = 0; i < w.inner; i++) {
             size_t ia = (size_t)(w.at[0] + i * w.step[0]), ib = (size_t)(w.at[1] + i * w.step[1]);
@@ -133,12 +73,12 @@ static int matmul_forward(const struct shr_op_call *c, struct shr_err *err)
             if (s->packed != NULL) {
                 packed = s->packed + ib * s->packed_size;
             } else {
-                c->kernels->gemm_f32_pack(s->k, s->n, b + ib * s->k * s->n, s->n, false,
+                c->kernels->gemm_f32_pack(s->p.k, s->p.n, b + ib * s->p.k * s->p.n, s->p.n, false,
                                           c->scratch);
             }
-            c->kernels->gemm_f32(
-                &(struct shr_gemm_f32){s->m, s->n, s->k, a + ia * s->m * s->k, s->k, packed, NULL,
-                                       y + (size_t)(w.out + i) * s->m * s->n, s->n, SHR_ACT_NONE});
+            c->kernels->gemm_f32(&(struct shr_gemm_f32){
+                s->p.m, s->p.n, s->p.k, a + ia * s->p.m * s->p.k, s->p.k, packed, NULL,
+                y + (size_t)(w.out + i) * s->p.m * s->p.n, s->p.n, SHR_ACT_NONE});
         }
     }
     return SHR_OK;

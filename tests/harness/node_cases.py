@@ -115,7 +115,7 @@ def i64(*values):
 
 
 class Form:
-    """One node; `fixed` inputs are initializers, None is an omitted input."""
+    """One node, its domain in front of its name; `fixed` inputs are initializers, None is an omitted input."""
 
     def __init__(self, name, op, opset, inputs, outputs=1, fixed=(), **attributes):
         self.name, self.op, self.opset, self.inputs = name, op, opset, inputs
@@ -191,6 +191,104 @@ def lstm_forms():
                hidden_size=2, input_forget=1)
 
 
+def u8(*shape):
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def s8(*shape):
+    return RNG.integers(-128, 128, shape, dtype=np.int8)
+
+
+def s7(*shape):
+    """int8 weights for uint8 data: without VNNI, ONNX Runtime adds two of their products in int16,
+    which saturates from 129 * 255 on."""
+    return RNG.integers(-64, 65, shape, dtype=np.int8)
+
+
+def scalar(value, dtype=np.float32):
+    return np.array(value, dtype)
+
+
+def quantize_forms():
+    x = f32(3, 4, 5)
+    x.flat[:4] = [0.5, 1.5, 2.5, -0.5]  # ties
+    for dtype in (np.uint8, np.int8, np.uint16, np.int16):
+        opset = 21 if dtype in (np.uint16, np.int16) else 13
+        zero = int(np.iinfo(dtype).max // 2)
+        for scale, name in ((1, "ties"), (0.0123, "fine")):
+            yield Form(f"quantize_{opset}_{dtype.__name__}_{name}", "QuantizeLinear", opset,
+                       [x * (1 if scale == 1 else 3), scalar(scale), scalar(zero, dtype)])
+        q = RNG.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, (3, 4, 5)).astype(dtype)
+        yield Form(f"dequantize_{opset}_{dtype.__name__}", "DequantizeLinear", opset,
+                   [q, scalar(0.0123), scalar(zero, dtype)])
+        for axis, n in ((0, 3), (1, 4), (-1, 5)):
+            scales, zeros = np.abs(f32(n)) + 0.01, np.arange(n).astype(dtype)
+            yield Form(f"quantize_{opset}_{dtype.__name__}_axis{axis}", "QuantizeLinear", opset,
+                       [x, scales, zeros], axis=axis)
+            yield Form(f"dequantize_{opset}_{dtype.__name__}_axis{axis}", "DequantizeLinear",
+                       opset, [q, scales, zeros], axis=axis)
+    yield Form("quantize_10_no_zero", "QuantizeLinear", 10, [x, scalar(0.02)])
+    yield Form("dequantize_10_int32", "DequantizeLinear", 10,
+               [RNG.integers(-2**31, 2**31, (3, 4)).astype(np.int32), scalar(1e-4)])
+    for name, values in (("zeros", np.zeros((2, 3))), ("mixed", f32(5, 7)), ("one", [[3.0]]),
+                         ("positive", np.abs(f32(40))), ("negative", -np.abs(f32(40)))):
+        yield Form(f"dynamic_quantize_{name}", "DynamicQuantizeLinear", 11,
+                   [np.array(values, np.float32)], 3)
+
+
+def integer_forms():
+    for tag, fixed in (("constant", True), ("runtime", False)):
+        for a in (u8, s8):
+            for b in (u8, s7) if a is u8 else (s8,):  # ONNX Runtime has no int8 x uint8
+                kinds = f"{tag}_{a.__name__}{b.__name__}"
+                for sa, sb in (((4, 7), (7, 5)), ((2, 3, 7), (7, 20)), ((2, 1, 3, 7), (3, 7, 5))):
+                    za, zb = a(1)[0], b(1)[0]
+                    yield Form(f"matmulinteger_{kinds}_{len(sa)}{len(sb)}", "MatMulInteger", 10,
+                               [a(*sa), b(*sb), np.array(za), np.array(zb)],
+                               fixed=(1, 3) if fixed else ())
+                    yield Form(f"qlinearmatmul_{kinds}_{len(sa)}{len(sb)}", "QLinearMatMul", 10,
+                               [a(*sa), scalar(0.03), np.array(za), b(*sb), scalar(0.02),
+                                np.array(zb), scalar(0.4), np.array(a(1)[0])],
+                               fixed=(3, 4, 5, 6, 7) if fixed else ())
+                yield Form(f"matmulinteger_{kinds}_columns", "MatMulInteger", 10,
+                           [a(3, 7), b(7, 5), np.array(a(1)[0]), b(5)],
+                           fixed=(1, 3) if fixed else ())
+                yield Form(f"qgemm_{kinds}_float", "com.microsoft.QGemm", 1,
+                           [a(4, 7), scalar(0.03), np.array(a(1)[0]), b(5, 7), scalar(0.02),
+                            np.array(b(1)[0]), RNG.integers(-900, 900, 5).astype(np.int32)],
+                           fixed=(3, 4, 5, 6) if fixed else (), transB=1)
+        yield Form(f"qgemm_{tag}_columns", "com.microsoft.QGemm", 1,
+                   [u8(7, 4), scalar(0.03), np.array(u8(1)[0]), s7(7, 5), np.abs(f32(5)) + 0.01,
+                    np.zeros(5, np.int8), RNG.integers(-900, 900, 5).astype(np.int32), scalar(2.0),
+                    np.array(u8(1)[0])], fixed=(3, 4, 5, 6, 7, 8) if fixed else (), transA=1)
+        for x, w in ((u8, u8), (u8, s7), (s8, s8)):
+            kinds = f"{tag}_{x.__name__}{w.__name__}"
+            for name, sx, sw, attributes in (
+                    ("plain", (2, 3, 9, 8), (5, 3, 3, 3), {"pads": [1, 1, 1, 1]}),
+                    ("strided", (1, 4, 11, 9), (6, 4, 3, 2), {"strides": [2, 3], "pads": [0, 1, 2, 1]}),
+                    ("grouped", (1, 6, 7, 7), (9, 2, 3, 3), {"group": 3, "dilations": [2, 1]}),
+                    ("depthwise", (2, 20, 6, 6), (20, 1, 3, 3), {"group": 20, "pads": [1, 1, 1, 1]}),
+                    ("1d", (2, 3, 17), (4, 3, 5), {"pads": [2, 1]})):
+                oc = sw[0]
+                zw = np.array(w(1)[0]) if w is u8 else np.array(0, np.int8)
+                yield Form(f"qlinearconv_{kinds}_{name}", "QLinearConv", 10,
+                           [x(*sx), scalar(0.02), np.array(x(1)[0]), w(*sw),
+                            np.abs(f32(oc)) * 0.01 + 0.003, np.repeat(zw, oc), scalar(0.3),
+                            np.array(x(1)[0]), RNG.integers(-2000, 2000, oc).astype(np.int32)],
+                           fixed=tuple(range(3, 9)) if fixed else (), **attributes)
+                if (x, w) == (u8, u8):
+                    yield Form(f"convinteger_{kinds}_{name}", "ConvInteger", 10,
+                               [x(*sx), w(*sw), np.array(x(1)[0]), zw],
+                               fixed=(1, 3) if fixed else (), **attributes)
+    for kind in (u8, s8):
+        for sa, sb in (((3, 40), (3, 40)), ((3, 4, 5), (4, 1)), ((1, 5), (3, 1))):
+            yield Form(f"qlinearadd_{kind.__name__}_{len(sa)}{len(sb)}",
+                       "com.microsoft.QLinearAdd", 1,
+                       [kind(*sa), scalar(2.0**-5), np.array(kind(1)[0]), kind(*sb),
+                        scalar(2.0**-6), np.array(kind(1)[0]), scalar(2.0**-4),
+                        np.array(kind(1)[0])])  # exact in any order, with many ties
+
+
 def old_forms():
     x = f32(3, 4, 5)
     yield Form("softmax_11_axis1", "Softmax", 11, [x])
@@ -246,11 +344,13 @@ def runtime_cases(folder):
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    for source in (pool_and_conv_forms, product_forms, lstm_forms, old_forms):
+    for source in (pool_and_conv_forms, product_forms, lstm_forms, quantize_forms,
+                   integer_forms, old_forms):
         for form in source():
             names = [f"x{i}" if v is not None else "" for i, v in enumerate(form.inputs)]
             outs = [f"y{i}" for i in range(form.outputs)]
-            node = helper.make_node(form.op, names, outs, **form.attributes)
+            domain, _, op = form.op.rpartition(".")
+            node = helper.make_node(op, names, outs, domain=domain, **form.attributes)
             free = [i for i, v in enumerate(form.inputs) if v is not None and i not in form.fixed]
             graph = helper.make_graph(
                 [node], form.name,
@@ -259,8 +359,10 @@ def runtime_cases(folder):
                     form.inputs[i].shape) for i in free],
                 [helper.make_empty_tensor_value_info(o) for o in outs],
                 [numpy_helper.from_array(form.inputs[i], names[i]) for i in form.fixed])
-            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", form.opset)],
-                                      ir_version=8)
+            opsets = [helper.make_opsetid("", 17 if domain else form.opset)]
+            if domain:
+                opsets.append(helper.make_opsetid(domain, form.opset))
+            model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
             session = ort.InferenceSession(model.SerializeToString(), options)
             results = session.run(None, {names[i]: form.inputs[i] for i in free})
             yield write(folder, "ort_" + form.name, model, [form.inputs[i] for i in free], results)
