@@ -469,6 +469,9 @@ static int read_opset(struct shr_reader *r, const Onnx__OperatorSetIdProto *from
     **end = opset;
     *end = &opset->next;
     code = shr_extra_get(r, &opset->extra, err);
+    if (code == SHR_OK && domain[0] == 0) { /* the spelling of the default domain */
+        code = shr_keep_text(r, &opset->extra->fields, SHR_TAG_OPSET_DOMAIN, from->domain, err);
+    }
     return code == SHR_OK ? shr_keep_unknown(r, &opset->extra->fields, &from->base, err) : code;
 }
 

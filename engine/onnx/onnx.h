@@ -43,6 +43,7 @@ enum shr_onnx_tag {
     SHR_TAG_TENSOR_NAME = 8,
     SHR_TAG_TENSOR_DOC = 12,
     SHR_TAG_ATTR_DOC = 13,
+    SHR_TAG_OPSET_DOMAIN = 1,
 };
 
 struct shr_reader {

@@ -45,6 +45,26 @@ struct field { /* one field on the wire */
     size_t start, end; /* of what is in it */
 };
 
+static unsigned wire_of(ProtobufCType type)
+{
+    switch (type) {
+    case PROTOBUF_C_TYPE_STRING:
+    case PROTOBUF_C_TYPE_BYTES:
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED;
+    case PROTOBUF_C_TYPE_FLOAT:
+    case PROTOBUF_C_TYPE_FIXED32:
+    case PROTOBUF_C_TYPE_SFIXED32:
+        return PROTOBUF_C_WIRE_TYPE_32BIT;
+    case PROTOBUF_C_TYPE_DOUBLE:
+    case PROTOBUF_C_TYPE_FIXED64:
+    case PROTOBUF_C_TYPE_SFIXED64:
+        return PROTOBUF_C_WIRE_TYPE_64BIT;
+    default:
+        return PROTOBUF_C_WIRE_TYPE_VARINT;
+    }
+}
+
 static size_t path_of_level(const struct level *level, char *text, size_t size)
 {
     if (level->up == NULL) {
@@ -68,7 +88,8 @@ static const char *path_of(const struct field *f, char *text, size_t size)
     const char *dot = used == 0 ? "" : ".";
     if (used < size && f->known == NULL) {
         snprintf(text + used, size - used, "%sfield %u", dot, f->tag);
-    } else if (used < size && f->known->label == PROTOBUF_C_LABEL_REPEATED) {
+    } else if (used < size && f->known->label == PROTOBUF_C_LABEL_REPEATED &&
+               wire_of(f->known->type) == PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED) {
         snprintf(text + used, size - used, "%s%s[%u]", dot, f->known->name, f->index);
     } else if (used < size) {
         snprintf(text + used, size - used, "%s%s", dot, f->known->name);
@@ -95,26 +116,6 @@ static bool read_varint(const struct scan *s, size_t *at, size_t end, uint64_t *
         }
     }
     return false;
-}
-
-static unsigned wire_of(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_BYTES:
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED;
-    case PROTOBUF_C_TYPE_FLOAT:
-    case PROTOBUF_C_TYPE_FIXED32:
-    case PROTOBUF_C_TYPE_SFIXED32:
-        return PROTOBUF_C_WIRE_TYPE_32BIT;
-    case PROTOBUF_C_TYPE_DOUBLE:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-        return PROTOBUF_C_WIRE_TYPE_64BIT;
-    default:
-        return PROTOBUF_C_WIRE_TYPE_VARINT;
-    }
 }
 
 /* Finds where the contents of a field end. */
@@ -220,12 +221,12 @@ static int scan_nested(struct scan *s, const struct field *f)
     level.subgraphs += up->type == &onnx__attribute_proto__descriptor &&
                        level.type == &onnx__graph_proto__descriptor;
     const int max_depth = s->limits.max_nesting * LEVELS_OF_A_SUBGRAPH + OTHER_LEVELS;
-    if (level.subgraphs > s->limits.max_nesting || level.depth > max_depth) {
-        return shr_err_set(s->err, SHR_ERR_LIMIT, "%s: %s nest deeper than %d levels",
-                           path_of(f, path, sizeof path),
-                           level.subgraphs > s->limits.max_nesting ? "subgraphs" : "messages",
-                           level.subgraphs > s->limits.max_nesting ? s->limits.max_nesting
-                                                                   : max_depth);
+    const bool subgraphs = level.subgraphs > s->limits.max_nesting;
+    if (subgraphs || level.depth > max_depth) {
+        return shr_err_set(s->err, SHR_ERR_LIMIT, "%s nest deeper than %d levels: %s",
+                           subgraphs ? "subgraphs" : "messages",
+                           subgraphs ? s->limits.max_nesting : max_depth,
+                           path_of(f, path, sizeof path));
     }
     if (level.type == &onnx__node_proto__descriptor && ++s->nodes > s->limits.max_nodes) {
         return shr_err_set(s->err, SHR_ERR_LIMIT, "the model has more than %zu nodes",
@@ -263,7 +264,8 @@ static int scan_field(struct scan *s, struct level *level, size_t *at, size_t en
     uint64_t key;
     struct field f = {.level = level, .at = *at};
     if (!read_varint(s, at, end, &key) || key >> 3 == 0 || key > UINT32_MAX) {
-        return malformed(s, &f, "begins with no field number");
+        return shr_err_set(s->err, SHR_ERR_PARSE,
+                           "not a valid ONNX file: no field begins at byte %zu", f.at);
     }
     f.tag = (uint32_t)(key >> 3);
     f.wire = (unsigned)(key & 7);

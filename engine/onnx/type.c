@@ -18,7 +18,7 @@ static int read_dim(struct shr_reader *r, const Onnx__TensorShapeProto__Dimensio
         if (code != SHR_OK) {
             return code;
         }
-        type->sym[i] = shr_arena_strdup(r->g->arena, name);
+        type->sym[i] = shr_arena_strdup(r->kept, name); /* of shr_extra too, so shared */
         if (type->sym[i] == NULL) {
             return shr_onnx_no_memory(err);
         }
