@@ -12,6 +12,7 @@ struct srv;
 int api_start(struct srv *srv, int listen_fd, struct api **ret, struct shr_err *err) SHR_MUSTCHECK;
 unsigned api_port(
     const struct api *api); /* the real port when listen asked for port 0; 0 for a Unix socket */
+const char *api_address(const struct api *api); /* "127.0.0.1:41234"; valid until api_stop */
 void api_tick(
     struct api *api); /* each second: reaper of slow clients, deadlines of waiters, pings */
 /* Stops accepting, answers waiters, lets requests end for grace_s, then closes. Frees api. */

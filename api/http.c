@@ -155,6 +155,11 @@ unsigned api_port(const struct api *api)
     return api->listener.port;
 }
 
+const char *api_address(const struct api *api)
+{
+    return api->listener.address;
+}
+
 void api_tick(struct api *api)
 {
     unsigned reaped = api_reaper_sweep(&api->reaper, api_now_ms());

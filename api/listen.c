@@ -116,14 +116,20 @@ static int listener_look(struct api_listener *listener, struct shr_err *err)
     if (getsockname(listener->fd, &address.any, &n) != 0) {
         return shr_err_set(err, SHR_ERR_IO, "listen: %s", strerror(errno));
     }
+    char *text = listener->address, host[INET6_ADDRSTRLEN];
     if (address.any.sa_family == AF_UNIX) {
         listener->is_unix = true;
+        snprintf(text, sizeof listener->address, "unix:%.107s", address.local.sun_path);
     } else if (address.any.sa_family == AF_INET) {
         listener->port = ntohs(address.v4.sin_port);
         listener->is_loopback = ntohl(address.v4.sin_addr.s_addr) >> 24 == 127;
+        inet_ntop(AF_INET, &address.v4.sin_addr, host, sizeof host);
+        snprintf(text, sizeof listener->address, "%s:%u", host, listener->port);
     } else if (address.any.sa_family == AF_INET6) {
         listener->port = ntohs(address.v6.sin6_port);
         listener->is_loopback = IN6_IS_ADDR_LOOPBACK(&address.v6.sin6_addr);
+        inet_ntop(AF_INET6, &address.v6.sin6_addr, host, sizeof host);
+        snprintf(text, sizeof listener->address, "[%s]:%u", host, listener->port);
     } else {
         return shr_err_set(err, SHR_ERR_UNSUPPORTED, "listen: neither an IP nor a Unix socket");
     }

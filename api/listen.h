@@ -10,6 +10,7 @@ struct api_listener {
     int fd;        /* -1 = none */
     unsigned port; /* 0 for a Unix socket */
     bool is_unix, is_loopback;
+    char address[128];     /* as it is: "127.0.0.1:41234", "unix:/run/shrinkd.sock" */
     char unlink_path[108]; /* of a Unix socket that we made; "" = none */
 };
 

@@ -4,6 +4,7 @@
  * table, error codes from the problem table; the shapes of answers are in schemas.json, which the
  * tests hold against real answers. Thread: http. */
 #include <ctype.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -63,7 +64,9 @@ static json_t *content(const char *types, const char *schema)
     while (*types != 0) {
         size_t n = strcspn(types, " ");
         json_t *media = json_object();
-        if (schema != NULL && strncmp(types, API_TYPE_JSON, n) == 0) {
+        bool is_json =
+            strncmp(types, API_TYPE_JSON, n) == 0 || strncmp(types, API_TYPE_PROBLEM, n) == 0;
+        if (schema != NULL && is_json) {
             put(media, "schema", schema_ref(schema));
         }
         json_object_setn_new(object, types, n, media);
@@ -121,12 +124,75 @@ static json_t *problem_codes(void)
     return list;
 }
 
+/* A parameter of the pass table as a schema: what a job may say there. */
+static json_t *param_schema(const json_t *param)
+{
+    static const struct {
+        const char *type, *schema;
+    } types[] = {
+        {"enum", "{\"type\":\"string\"}"},
+        {"amount", "{\"type\":\"number\"}"},
+        {"bytes", "{\"type\":[\"integer\",\"string\"]}"},
+        {"list", "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}"},
+    };
+    const char *type = json_string_value(json_object_get(param, "type"));
+    json_t *schema = NULL;
+    for (size_t i = 0; type != NULL && i < SHR_COUNT_OF(types); i++) {
+        if (strcmp(type, types[i].type) == 0) {
+            schema = json_loads(types[i].schema, 0, NULL);
+        }
+    }
+    if (schema == NULL) { /* boolean, integer and number are JSON schema's own */
+        schema = json_pack("{s:s?}", "type", type);
+    }
+    json_t *choices = json_object_get(param, "choices");
+    if (choices != NULL) {
+        json_t *values = json_object_get(schema, "items");
+        json_object_set(values != NULL ? values : schema, "enum", choices);
+    }
+    if (json_object_get(param, "min") != NULL && choices == NULL) {
+        json_object_set(schema, "minimum", json_object_get(param, "min"));
+        json_object_set(schema, "maximum", json_object_get(param, "max"));
+    }
+    json_object_set(schema, "default", json_object_get(param, "default"));
+    json_object_set(schema, "description", json_object_get(param, "help"));
+    return schema;
+}
+
+static json_t *pass_schema(const json_t *pass)
+{
+    json_t *properties = json_pack("{s:{s:O?}}", "pass", "const", json_object_get(pass, "name"));
+    const json_t *params = json_object_get(pass, "parameters");
+    for (size_t i = 0; i < json_array_size(params); i++) {
+        const json_t *param = json_array_get(params, i);
+        const char *name = json_string_value(json_object_get(param, "name"));
+        if (name != NULL) {
+            put(properties, name, param_schema(param));
+        }
+    }
+    return json_pack("{s:s, s:O?, s:[s], s:b, s:o}", "type", "object", "description",
+                     json_object_get(pass, "help"), "required", "pass", "additionalProperties", 0,
+                     "properties", properties);
+}
+
+static json_t *step_schema(void)
+{
+    json_t *passes = srv_passes(), *list = json_array();
+    const json_t *items = json_object_get(passes, "items");
+    for (size_t i = 0; i < json_array_size(items); i++) {
+        json_array_append_new(list, pass_schema(json_array_get(items, i)));
+    }
+    json_decref(passes);
+    return json_pack("{s:s, s:o}", "description", "A pass and its parameters", "oneOf", list);
+}
+
 static json_t *schemas(void)
 {
     json_t *object =
         json_loadb((const char *)api_schema_files[0].bytes, api_schema_files[0].n, 0, NULL);
     json_t *problem = json_object_get(json_object_get(object, "Problem"), "properties");
     put(json_object_get(problem, "code"), "enum", problem_codes());
+    put(object, "Step", step_schema());
     return object;
 }
 
@@ -141,7 +207,7 @@ int api_openapi_get(struct api_request *req, struct shr_err *err)
         "description", "Makes neural networks smaller and faster, and measures what it cost.",
         "security", "bearer", "paths", paths(), "components", "schemas", schemas(),
         "securitySchemes", "bearer", "type", "http", "scheme", "bearer", "responses", "Problem",
-        "description", "What is wrong", "content", content(API_TYPE_PROBLEM, NULL));
+        "description", "What is wrong", "content", content(API_TYPE_PROBLEM, "Problem"));
     json_decref(about);
     return api_reply_json(req, 200, json, err);
 }

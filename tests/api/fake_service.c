@@ -464,7 +464,11 @@ int srv_compare(struct srv *srv, const struct srv_compare_query *query,
 
 json_t *srv_passes(void)
 {
-    return json_pack("{s:[]}", "passes");
+    return json_loads(
+        "{\"items\":[{\"name\":\"p\",\"help\":\"h\",\"parameters\":["
+        "{\"name\":\"amount\",\"type\":\"amount\",\"default\":0.5,\"min\":0.0,\"max\":1.0},"
+        "{\"name\":\"how\",\"type\":\"enum\",\"default\":\"a\",\"choices\":[\"a\",\"b\"]}]}]}",
+        0, NULL);
 }
 
 json_t *srv_about(const struct srv *srv)

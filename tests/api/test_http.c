@@ -261,6 +261,30 @@ static void every_get_route_answers_and_head_has_the_same_head(void **state)
     }
 }
 
+static void openapi_describes_each_route_and_each_pass(void **state)
+{
+    struct answer *answer = ask(*state, GET("/openapi.json"));
+    json_t *json = json_loads(answer->body, 0, NULL);
+    assert_non_null(json);
+    for (size_t i = 0; i < api_route_count; i++) {
+        char method[8] = "";
+        for (size_t k = 0; api_routes[i].method[k] != 0; k++) {
+            method[k] = (char)(api_routes[i].method[k] | 0x20);
+        }
+        json_t *path = json_object_get(json_object_get(json, "paths"), api_routes[i].path);
+        const json_t *operation = json_object_get(path, method);
+        assert_non_null(json_object_get(operation, "responses"));
+    }
+    json_t *schemas = json_object_get(json_object_get(json, "components"), "schemas");
+    const json_t *pass =
+        json_array_get(json_object_get(json_object_get(schemas, "Step"), "oneOf"), 0);
+    json_t *params = json_object_get(pass, "properties");
+    const json_t *amount = json_object_get(params, "amount"), *how = json_object_get(params, "how");
+    assert_true(json_number_value(json_object_get(amount, "maximum")) == 1);
+    assert_int_equal(json_array_size(json_object_get(how, "enum")), 2);
+    json_decref(json);
+}
+
 static void errors_are_problems_with_the_right_status(void **state)
 {
     assert_problem(ask(*state, GET("/nowhere")), 404, "not_found");
@@ -758,6 +782,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(json_answers_are_compact_and_not_stored),
         TEST(every_get_route_answers_and_head_has_the_same_head),
+        TEST(openapi_describes_each_route_and_each_pass),
         TEST(errors_are_problems_with_the_right_status),
         TEST(a_name_that_is_not_utf8_still_gives_json),
         TEST(the_host_and_origin_of_other_sites_are_refused),
