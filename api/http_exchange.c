@@ -20,7 +20,7 @@
 enum {
     PART_BUFFER = 32 << 10, /* of the multipart parser */
     READ_BLOCK = 128 << 10, /* of a content reader */
-    DROP_SMALL = 1 << 20,   /* a body of at most this is read in spite of an early error */
+    DROP_SMALL = 16 << 20,  /* a body of at most this is read in spite of an early error */
     DROP_CHUNKED = 64 << 20 /* bytes of a chunked body that are dropped after an error */
 };
 

@@ -159,6 +159,24 @@ static json_t *param_schema(const json_t *param)
     return schema;
 }
 
+/* "nodes.include" stands in the object "nodes", which is made with its first member. */
+static void param_add(json_t *properties, const char *name, const json_t *param)
+{
+    const char *dot = strchr(name, '.');
+    if (dot != NULL) {
+        char group[64];
+        snprintf(group, sizeof group, "%.*s", (int)(dot - name), name);
+        if (json_object_get(properties, group) == NULL) {
+            put(properties, group,
+                json_pack("{s:s, s:b, s:{}}", "type", "object", "additionalProperties", 0,
+                          "properties"));
+        }
+        properties = json_object_get(json_object_get(properties, group), "properties");
+        name = dot + 1;
+    }
+    put(properties, name, param_schema(param));
+}
+
 static json_t *pass_schema(const json_t *pass)
 {
     json_t *properties = json_pack("{s:{s:O?}}", "pass", "const", json_object_get(pass, "name"));
@@ -167,7 +185,7 @@ static json_t *pass_schema(const json_t *pass)
         const json_t *param = json_array_get(params, i);
         const char *name = json_string_value(json_object_get(param, "name"));
         if (name != NULL) {
-            put(properties, name, param_schema(param));
+            param_add(properties, name, param);
         }
     }
     return json_pack("{s:s, s:O?, s:[s], s:b, s:o}", "type", "object", "description",

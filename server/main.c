@@ -4,7 +4,6 @@
  * order, 1 could not start or run, 2 bad settings or usage. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "api/api.h"
@@ -34,15 +33,7 @@ static int on_start(void *user, char *ret_status, size_t size, struct shr_err *e
     if (code != SHR_OK) {
         return code;
     }
-    const char *listen = srv_http_settings(program->srv)->listen;
-    const unsigned port = api_port(program->api);
-    if (port > 0) { /* which may not be the one that was asked for */
-        const char *colon = strrchr(listen, ':');
-        const size_t n = colon != NULL ? (size_t)(colon - listen) : strlen(listen);
-        snprintf(ret_status, size, "listening on %.*s:%u", (int)n, listen, port);
-    } else {
-        snprintf(ret_status, size, "listening on %s", listen);
-    }
+    snprintf(ret_status, size, "listening on %s", api_address(program->api));
     srv_log(SRV_LOG_INFO, NULL, "shrinkd %s is ready after %llu ms: %s, state in %s", SHR_VERSION,
             (unsigned long long)(srv_clock_ms() - program->started_ms), ret_status,
             program->srv->settings.state_dir);

@@ -710,7 +710,7 @@ static void tokens_guard_all_but_probes_and_the_page(void **state)
         ask(fixture, BODY("GET", "/v1", "Authorization: Bearer 0123456789abcdef\r\n", ""))->status,
         200);
     int fd = dial(fixture); /* before the body */
-    put(fd, "PUT /v1/models/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n\r\n");
+    put(fd, "PUT /v1/models/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 33554432\r\n\r\n");
     assert_problem(get(fd), 401, "unauthorized");
     close(fd);
     unlink(path);
