@@ -318,8 +318,8 @@ static int load_env(struct srv_settings *settings, char **env, struct shr_err *e
         for (size_t k = 0; from + k < equals && k + 1 < sizeof name; k++) {
             name[k] = (char)tolower((unsigned char)from[k]);
         }
-        if (strcmp(name, "config") == 0) {
-            continue;
+        if (strcmp(name, "config") == 0 || strcmp(name, "server") == 0) {
+            continue; /* --config's, and the one of the command line client */
         }
         const struct setting *row = setting_find(name, strlen(name));
         if (row == NULL) {

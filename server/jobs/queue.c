@@ -1,6 +1,7 @@
 /* The queue, see queue.h. The loop decides when a job runs; executors/local.c runs it. */
 #include "jobs/queue.h"
 
+#include <malloc.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -92,8 +93,12 @@ static void task_remove(struct job_queue *queue, struct job_task *task)
     }
     *at = task->next;
     queue->n_running--;
+    const bool is_idle = queue->n_running == 0;
     uv_mutex_unlock(&queue->lock);
     task_free(task);
+    if (is_idle) {
+        malloc_trim(0); /* what the job freed in small pieces goes back to the system */
+    }
 }
 
 /* Moves a job that has run to its end. CONFLICT: it was taken from us, so nothing is to be done. */

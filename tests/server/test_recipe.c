@@ -72,6 +72,8 @@ static void bad_jobs_name_the_field(void **state)
         {WITH("\"data\":[]"), "data: must be an object"},
         {WITH("\"data\":{\"test\":\"d\"}"), "data.test: unknown field"},
         {WITH("\"data\":{\"train\":1}"), "data.train: must be a text"},
+        {PASS("{\"pass\":\"quantize_static\"}"),
+         "data.calibrate: is missing, and pipeline[1] (quantize_static) needs it"},
         {WITH("\"evaluate\":{\"speed\":1}"), "evaluate.speed: unknown field"},
         {WITH("\"evaluate\":{\"metrics\":\"accuracy\"}"), "evaluate.metrics: must be an array"},
         {WITH("\"evaluate\":{\"metrics\":[\"accuracy\",\"beauty\"]}"),
@@ -161,7 +163,8 @@ static void the_canonical_form_is_a_fixed_point(void **state)
         "\"pipeline\":[{\"pass\":\"optimize\",\"fuse\":false},"
         "{\"pass\":\"prune_unstructured\",\"criterion\":\"random\",\"amount\":100,"
         "\"nodes\":{\"include\":[\"fc*\"],\"exclude\":[]}},"
-        "{\"pass\":\"prune_unstructured\",\"amount\":0.7},{\"pass\":\"quantize_dynamic\"}],"
+        "{\"pass\":\"prune_unstructured\",\"amount\":0.7},{\"pass\":\"quantize_dynamic\"},"
+        "{\"pass\":\"quantize_static\",\"calibration\":\"percentile\",\"percentile\":99.9}],"
         "\"data\":{\"calibrate\":\"c\",\"evaluate\":\"e\"},"
         "\"evaluate\":{\"metrics\":[\"accuracy\"],\"samples\":100,"
         "\"latency\":{\"batch\":[1],\"threads\":1,\"seconds\":0.2}},"

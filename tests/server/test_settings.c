@@ -79,7 +79,7 @@ static void a_later_source_wins(void **state)
         .file = "# all four from the file\n"
                 "workers = 2\nqueue_max=3\n  max_attempts = 4  \nlisten = file:1\n\n",
         .env = {"SHRINKD_QUEUE_MAX=5", "SHRINKD_MAX_ATTEMPTS=6", "SHRINKD_LISTEN=env:1",
-                "OTHER_WORKERS=99", NULL},
+                "OTHER_WORKERS=99", "SHRINKD_SERVER=http://elsewhere", NULL},
         .args = {"--max-attempts", "7", "--listen=flag:1", NULL},
     };
     struct srv_settings s = {0};
