@@ -4,8 +4,9 @@ Two sources, neither of them ours: ONNX's own node cases (the newest form of eve
 models in older or rarer forms whose results are those of ONNX Runtime.
 
 For each case NAME.onnx is the model and NAME.bin its tensors (little-endian): int32 inputs, int32
-outputs, float64 relative tolerance, then each tensor as int32 dtype, int32 rank, int64 dims, bytes. cases.txt lists the names,
-with a reason behind a tab where the tensors cannot be written.
+outputs, float64 relative tolerance, then each tensor as int32 dtype, int32 rank, int64 dims, bytes
+padded to a multiple of 8. cases.txt lists the names, with a reason behind a tab where the tensors
+cannot be written.
 """
 import struct
 import sys
@@ -61,6 +62,7 @@ def pack(tensors):
     out = b""
     for dtype, dims, data in tensors:
         out += struct.pack(f"<ii{len(dims)}q", dtype, len(dims), *dims) + data
+        out += bytes(-len(data) % 8)
     return out
 
 

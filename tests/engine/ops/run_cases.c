@@ -84,7 +84,7 @@ static bool take_tensor(struct file *f, struct shr_tensor *t)
     }
     size_t n = shr_tensor_bytes(t);
     t->data = f->data + f->at;
-    f->at += n;
+    f->at += (n + 7) / 8 * 8; /* tensors stay aligned */
     return f->at <= f->n;
 }
 
