@@ -172,7 +172,7 @@ async function showComparison() {
 // ── Models ──
 
 function modelRow(model) {
-  const ops = (model.ops ?? []).map((op) => `${op.count} ${op.name}`).join(", ");
+  const ops = Object.entries(model.ops ?? {}).map(([name, n]) => `${n} ${name}`).join(", ");
   return element("tr", {},
     element("th", { scope: "row", title: model.id }, model.name),
     element("td", { className: "number" }, String(model.version)),
