@@ -28,6 +28,10 @@ int64_t store__now_us(void);
 /* The code of a row function that may have run out of memory: sets err, returns code. */
 int store__oom(int code, struct shr_err *err);
 
+/* The size of a file in the store's folder; 0 when it is not there. */
+int store__file_bytes(const struct store *store, const char *name, uint64_t *ret,
+                      struct shr_err *err) SHR_MUSTCHECK;
+
 /* Is the finished blob there? Locks artifacts.db. NOT_FOUND, or CONFLICT when its size differs. */
 int store__blob_expect(struct store *store, const char *sha256, uint64_t bytes,
                        struct shr_err *err) SHR_MUSTCHECK;
@@ -35,9 +39,6 @@ int store__blob_expect(struct store *store, const char *sha256, uint64_t bytes,
 /* Ends a transaction on artifacts.db as store_db_end does, and forgets what was uncommitted. */
 int store__blobs_end(struct store *store, int code, struct shr_err *err) SHR_MUSTCHECK;
 bool store__upload_is_live(const struct store *store, int64_t blob); /* mutex of blobs held */
-
-/* Is x a SHA-256 in lower-case hex? */
-bool store__sha256_is(const char *x);
 
 /* Appends an event to a job inside a transaction on store->main. job: its seq. */
 int store__event_append(struct store *store, int64_t job, const char *kind, const char *data,

@@ -100,8 +100,3 @@ void store_sha256_hex(struct store_sha256 *h, char ret_hex[STORE_SHA256_HEX])
     }
     ret_hex[64] = 0;
 }
-
-bool store__sha256_is(const char *x)
-{
-    return strspn(x, "0123456789abcdef") == STORE_SHA256_HEX - 1 && x[STORE_SHA256_HEX - 1] == 0;
-}

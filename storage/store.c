@@ -113,15 +113,18 @@ static int open_folder(struct store *store, struct shr_err *err)
 
 /* ── The connections ────────────────────────────────────────────────────────────────────────── */
 
-/* An orderly close folds the write-ahead log into the file and removes it. */
-static bool ended_uncleanly(const struct store *store)
+int store__file_bytes(const struct store *store, const char *name, uint64_t *ret,
+                      struct shr_err *err)
 {
     struct shr_arena arena = {0};
     struct stat st;
-    const char *wal = shr_arena_printf(&arena, "%s/shrinkd.db-wal", store->dir);
-    bool unclean = wal == NULL || (stat(wal, &st) == 0 && st.st_size > 0);
+    const char *path = shr_arena_printf(&arena, "%s/%s", store->dir, name);
+    if (path == NULL) {
+        return store__oom(SHR_ERR_NOMEM, err);
+    }
+    *ret = stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
     shr_arena_finish(&arena);
-    return unclean;
+    return 0;
 }
 
 static int take_check(sqlite3_stmt *row, void *user, struct shr_err *err)
@@ -136,7 +139,12 @@ static int take_check(sqlite3_stmt *row, void *user, struct shr_err *err)
 
 static int open_main(struct store *store, struct shr_err *err)
 {
-    bool unclean = ended_uncleanly(store);
+    /* An orderly close folds the write-ahead log into the file and removes it. */
+    uint64_t log_bytes = 0;
+    int code = store__file_bytes(store, "shrinkd.db-wal", &log_bytes, err);
+    if (code != 0) {
+        return code;
+    }
     struct store_db_opts opts = {
         .dir = store->dir,
         .name = "shrinkd.db",
@@ -146,8 +154,8 @@ static int open_main(struct store *store, struct shr_err *err)
         .migrations = store_migrations_shrinkd,
         .n_migrations = store_migrations_shrinkd_count,
     };
-    int code = store_db_open(&store->main, &opts, err);
-    if (code == 0 && unclean) {
+    code = store_db_open(&store->main, &opts, err);
+    if (code == 0 && log_bytes > 0) {
         /* Only this file, which is small: artifacts.db is checked by its hashes. */
         char name[] = "shrinkd.db";
         store_db_lock(&store->main);

@@ -5,9 +5,7 @@
  * transaction on shrinkd.db, and rows that name a blob check under the same one that it is there,
  * so a row always implies its bytes. Thread: any. */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "base/vec.h"
@@ -141,16 +139,6 @@ int store_sweep(struct store *store, int64_t min_age_s, uint64_t *ret_bytes, str
 
 /* ── Usage ──────────────────────────────────────────────────────────────────────────────────── */
 
-static uint64_t file_bytes(const struct store *store, const char *name)
-{
-    struct shr_arena arena = {0};
-    struct stat st;
-    const char *path = shr_arena_printf(&arena, "%s/%s", store->dir, name);
-    uint64_t bytes = path != NULL && stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
-    shr_arena_finish(&arena);
-    return bytes;
-}
-
 static int add_up(struct store *store, const blob_list *list, struct store_usage *usage,
                   struct shr_err *err)
 {
@@ -191,11 +179,15 @@ int store_usage(struct store *store, struct store_usage *ret, struct shr_err *er
         return code;
     }
     usage.free_disk_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    for (size_t i = 0; i < SHR_COUNT_OF(files); i++) {
-        usage.database_bytes += file_bytes(store, files[i]);
+    for (size_t i = 0; code == 0 && i < SHR_COUNT_OF(files); i++) {
+        uint64_t bytes = 0;
+        code = store__file_bytes(store, files[i], &bytes, err);
+        usage.database_bytes += bytes;
     }
-    *ret = usage;
-    return 0;
+    if (code == 0) {
+        *ret = usage;
+    }
+    return code;
 }
 
 /* ── Checking ───────────────────────────────────────────────────────────────────────────────── */
