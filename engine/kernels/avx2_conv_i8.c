@@ -91,7 +91,7 @@ static bool pack_groups(struct shr_conv_i8 *conv, const struct shr_conv_i8_spec 
     conv->runs.quads = (conv->run + 3) / 4;
     size_t k = conv->runs.quads * 4 * conv->taps_w * (size_t)s->kh;
     size_t k_real = (size_t)(cg * s->kh * s->kw);
-    conv->packed_size = (shr__gemm_i8_size_avx2(k, (size_t)og) + 63) & ~(size_t)63;
+    conv->packed_size = shr__gemm_i8_size_avx2(k, (size_t)og);
     conv->packed = shr_mem_aligned((size_t)s->groups * conv->packed_size);
     int8_t *rows = shr_mem_new((size_t)og, k);
     if (conv->packed == NULL || rows == NULL) {

@@ -2,6 +2,7 @@
  *
  * Buffers on the stack hold a stretch of A in the form that the inner loops want; a longer k is
  * done stretch by stretch, with the sums of a group of blocks kept beside. */
+#include "base/mem.h"
 #include "kernels/avx2_i8.h"
 
 enum {
@@ -18,8 +19,9 @@ static size_t quads_of(size_t k)
 size_t shr__gemm_i8_size_avx2(size_t k, size_t n)
 {
     size_t blocks = (n + I8_COLS - 1) / I8_COLS;
-    return sizeof(struct i8_packed) + blocks * I8_COLS * 2 * sizeof(int32_t) +
-           blocks * quads_of(k) * I8_VECTOR;
+    size_t bytes = sizeof(struct i8_packed) + blocks * I8_COLS * 2 * sizeof(int32_t) +
+                   blocks * quads_of(k) * I8_VECTOR;
+    return (bytes + SHR_MEM_ALIGN - 1) / SHR_MEM_ALIGN * SHR_MEM_ALIGN;
 }
 
 void shr__i8_pack(size_t k, size_t k_real, size_t n, const int8_t *b, size_t ldb, bool trans,

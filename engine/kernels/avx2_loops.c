@@ -373,9 +373,14 @@ SHR_INLINE __m256 tanh_8(__m256 x)
     __m256 one = _mm256_set1_ps(1), two = _mm256_set1_ps(2);
     __m256 large =
         _mm256_sub_ps(one, _mm256_div_ps(two, _mm256_add_ps(exp_8(_mm256_mul_ps(x, two)), one)));
-    static const float factor[] = {
-        -929569.0f / 638512875, 21844.0f / 6081075, -1382.0f / 155925, 62.0f / 2835,
-        -17.0f / 315,           2.0f / 15,          -1.0f / 3,         1.0f};
+    static const float factor[] = {-929569.0f / 638512875.0f,
+                                   21844.0f / 6081075,
+                                   -1382.0f / 155925,
+                                   62.0f / 2835,
+                                   -17.0f / 315,
+                                   2.0f / 15,
+                                   -1.0f / 3,
+                                   1.0f};
     __m256 xx = _mm256_mul_ps(x, x), p = _mm256_set1_ps(factor[0]);
     for (int i = 1; i < 8; i++) {
         p = _mm256_fmadd_ps(p, xx, _mm256_set1_ps(factor[i]));

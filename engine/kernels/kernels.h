@@ -94,6 +94,8 @@ struct shr_kernels {
     void (*gemm_f32_pack)(size_t k, size_t n, const float *b, size_t ldb, bool trans, void *packed);
     void (*gemm_f32)(const struct shr_gemm_f32 *g);
 
+    /* A multiple of SHR_MEM_ALIGN, so that packed matrices can follow each other; packed is
+     * aligned for int32. */
     size_t (*gemm_i8_size)(size_t k, size_t n);
     /* b int8 (k, n) row stride ldb, or (n, k) when trans; zero: (n) or NULL = 0 */
     void (*gemm_i8_pack)(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,

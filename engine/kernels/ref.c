@@ -2,8 +2,7 @@
  *
  * This file and ref_conv.c are the specification: every faster entry is tested against them.
  * Integer sums run in uint32_t, so that they wrap instead of being undefined. */
-#include <string.h>
-
+#include "base/mem.h"
 #include "kernels/internal.h"
 
 /* ── Products ───────────────────────────────────────────────────────────────────────────────── */
@@ -47,7 +46,7 @@ void shr__gemm_f32_ref(const struct shr_gemm_f32 *g)
 /* Packed: zero points int32 (n), then B int8 (n, k). */
 size_t shr__gemm_i8_size_ref(size_t k, size_t n)
 {
-    return n * sizeof(int32_t) + k * n;
+    return (n * sizeof(int32_t) + k * n + SHR_MEM_ALIGN - 1) / SHR_MEM_ALIGN * SHR_MEM_ALIGN;
 }
 
 void shr__gemm_i8_pack_ref(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,
