@@ -2,13 +2,14 @@
  *
  * DESIGN: the entropy threshold is that of S. Migacz, "8-bit Inference with TensorRT" (GTC 2017):
  * for every threshold the clipped distribution P is compared with the same distribution after
- * merging its bins to 128 levels, Q; the threshold of the least KL(P||Q) wins. */
+ * merging its bins to 128 levels, Q; the threshold of the least KL(P||Q) wins. Where all values
+ * have one sign, 8 bits have 256 levels on that side, and so has Q. */
 #include "passes/histogram.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { BINS = SHR_HISTOGRAM_BINS, LEVELS = SHR_HISTOGRAM_LEVELS, MSE_STEPS = 100 };
+enum { BINS = SHR_HISTOGRAM_BINS, MSE_STEPS = 100 };
 
 static double bin_width(const struct shr_histogram *h)
 {
@@ -84,10 +85,10 @@ void shr_histogram_percentile(const struct shr_histogram *h, double percentile, 
 /* ── Entropy ────────────────────────────────────────────────────────────────────────────────── */
 
 /* KL(P||Q) for the first `bins` bins of counts, what is above added to the last of them. Levels
- * are as even as integers allow: level l has the bins from l*bins/LEVELS to (l+1)*bins/LEVELS; in Q
+ * are as even as integers allow: level l has the bins from l*bins/levels to (l+1)*bins/levels; in Q
  * a level's mass is spread over those of its bins that P has mass in. A little of Q is spread over
  * all of them, so that P never has mass where Q has none. */
-static double divergence(const double *counts, int bins, double above, double total)
+static double divergence(const double *counts, int bins, int levels, double above, double total)
 {
     const double epsilon = 1e-4;
     double sum = 0, inside = total - above; /* outliers are in P, not in Q */
@@ -95,8 +96,8 @@ static double divergence(const double *counts, int bins, double above, double to
     for (int i = 0; i < bins; i++) {
         in_all += counts[i] > 0 || (i == bins - 1 && above > 0);
     }
-    for (int level = 0; level < LEVELS; level++) {
-        int from = level * bins / LEVELS, to = (level + 1) * bins / LEVELS, in_level = 0;
+    for (int level = 0; level < levels; level++) {
+        int from = level * bins / levels, to = (level + 1) * bins / levels, in_level = 0;
         double mass = 0;
         for (int i = from; i < to; i++) {
             mass += counts[i];
@@ -124,10 +125,11 @@ void shr_histogram_entropy(const struct shr_histogram *h, double *ret_min, doubl
         counts[i] -= i == 0 ? (double)h->zeros : 0;
         used = counts[i] > 0 ? i + 1 : used;
     }
-    int best = used;
+    int best = used, levels = SHR_HISTOGRAM_LEVELS;
+    levels *= h->min == 0 || h->max == 0 ? 2 : 1;
     double least = INFINITY, above = 0;
-    for (int bins = used; bins >= LEVELS; bins--) {
-        double kl = divergence(counts, bins, above, total);
+    for (int bins = used; bins >= levels; bins--) {
+        double kl = divergence(counts, bins, levels, above, total);
         if (kl < least) {
             least = kl;
             best = bins;

@@ -10,7 +10,7 @@
 
 enum {
     SHR_HISTOGRAM_BINS = 2048,  /* on each side of 0 */
-    SHR_HISTOGRAM_LEVELS = 128, /* of the quantized distribution in shr_histogram_entropy */
+    SHR_HISTOGRAM_LEVELS = 128, /* of 8 bits on each side of 0, for shr_histogram_entropy */
 };
 
 struct shr_histogram { /* all zero = empty and valid */
@@ -29,8 +29,8 @@ void shr_histogram_percentile(const struct shr_histogram *h, double percentile, 
                               double *ret_max);
 
 /* The threshold of |x| that loses least information (Kullback-Leibler) when what is below is put
- * on SHR_HISTOGRAM_LEVELS levels, applied to [min, max]. Exact zeros are not looked at: they stay
- * exact on any grid, and the many behind a Relu would drown the rest. */
+ * on the levels that 8 bits have for it, applied to [min, max]. Exact zeros are not looked at: they
+ * stay exact on any grid, and the many behind a Relu would drown the rest. */
 void shr_histogram_entropy(const struct shr_histogram *h, double *ret_min, double *ret_max);
 
 /* The range [a min, a max], 0 < a <= 1, of the least mean squared error on `levels` steps. */

@@ -93,16 +93,30 @@ int shr_qdq_constant(struct shr_qdq *q, struct shr_node *node, size_t slot, cons
                      struct shr_value **ret_value, struct shr_err *err)
 {
     char name[NAME_SIZE];
-    struct shr_value *in[2] = {NULL, NULL}, *real = NULL;
+    struct shr_value *in[3] = {NULL, NULL, NULL}, *real = NULL;
+    bool byte = take_q.dtype == SHR_DTYPE_I8;
+    struct shr_tensor zero = {0};
     struct shr_node *dq = NULL;
     int code = shr_graph_add_constant(q->g, suffixed(name, stem, "_q"), take_q, &in[0], err);
     if (code != SHR_OK) {
         shr_tensor_finish(&take_scale);
         return code;
     }
+    if (byte) { /* Runtimes do not find the integer product where it is left out */
+        code = shr_tensor_new(SHR_DTYPE_I8, take_scale.rank, take_scale.dim, &zero, err);
+    }
+    if (code != SHR_OK) {
+        shr_tensor_finish(&take_scale);
+        return code;
+    }
     code = shared_constant(q, suffixed(name, stem, "_s"), take_scale, &in[1], err);
+    if (!byte || code != SHR_OK) {
+        shr_tensor_finish(&zero);
+    } else {
+        code = shared_constant(q, suffixed(name, stem, "_z"), zero, &in[2], err);
+    }
     if (code == SHR_OK) {
-        code = shr_edit_insert(q->g, node, "DequantizeLinear", "", in, 2,
+        code = shr_edit_insert(q->g, node, "DequantizeLinear", "", in, byte ? 3 : 2,
                                suffixed(name, stem, "_d"), &dq, &real, err);
     }
     if (code == SHR_OK && axis >= 0 && axis != 1) { /* 1 is the default */

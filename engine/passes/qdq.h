@@ -1,6 +1,6 @@
 /* Writing QuantizeLinear and DequantizeLinear around values and before weights, in the form of
- * opset 13. Scales and zero points of equal content are one initializer; zero points of 0 for
- * signed types are left out, which means the same. Thread: one. */
+ * opset 13. Scales and zero points of equal content are one initializer; int32 biases have no zero
+ * point, which means 0. Thread: one. */
 #ifndef SHR_PASSES_QDQ_H
 #define SHR_PASSES_QDQ_H
 
