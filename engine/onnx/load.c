@@ -84,13 +84,13 @@ static int read_inputs(struct shr_reader *r, const Onnx__GraphProto *from, struc
     return SHR_OK;
 }
 
-/* Does the data have the type that an input of that name declares? */
-static int check_declared(const struct shr_value *v, struct shr_err *err)
+/* Does the data have the type that an input of that name declares, if one does? The element type of
+ * a sparse initializer is not read. */
+static int check_declared(const struct shr_value *v, bool sparse, struct shr_err *err)
 {
     const struct shr_type *type = &v->type;
     const struct shr_tensor *t = &v->constant;
-    bool fits =
-        type->dtype == SHR_DTYPE_NONE || t->dtype == SHR_DTYPE_NONE || type->dtype == t->dtype;
+    bool fits = !v->is_input || sparse || type->dtype == t->dtype;
     fits = fits && (type->rank < 0 || type->rank == t->rank);
     for (int i = 0; fits && i < type->rank; i++) {
         fits = type->dim[i] < 0 || type->dim[i] == t->dim[i];
@@ -120,10 +120,11 @@ static int initializer_value(struct shr_reader *r, const char *name, struct shr_
     return SHR_OK;
 }
 
-static int give_data(struct shr_value *v, struct shr_tensor take_tensor, struct shr_err *err)
+static int give_data(struct shr_value *v, struct shr_tensor take_tensor, bool sparse,
+                     struct shr_err *err)
 {
     v->constant = take_tensor; /* the model frees it from here on */
-    int code = check_declared(v, err);
+    int code = check_declared(v, sparse, err);
     if (code != SHR_OK) {
         return code;
     }
@@ -145,7 +146,7 @@ static int read_initializer(struct shr_reader *r, Onnx__TensorProto *from, struc
     bool opaque;
     struct shr_tensor t;
     code = shr_read_tensor(r, from, what, &t, &opaque, err);
-    code = code == SHR_OK ? give_data(v, t, err) : code;
+    code = code == SHR_OK ? give_data(v, t, false, err) : code;
     if (code != SHR_OK) {
         return code;
     }
@@ -171,7 +172,7 @@ static int read_sparse(struct shr_reader *r, const Onnx__SparseTensorProto *from
     }
     snprintf(what, sizeof what, "sparse initializer '%.120s'", v->name);
     code = shr_opaque_tensor(SHR_DTYPE_NONE, from->n_dims, from->dims, what, &t, err);
-    code = code == SHR_OK ? give_data(v, t, err) : code;
+    code = code == SHR_OK ? give_data(v, t, true, err) : code;
     if (code != SHR_OK) {
         return code;
     }

@@ -134,7 +134,8 @@ static bool write_interface(struct shr_arena *arena, const struct shr_graph *g, 
         if (v->is_input) {
             continue;
         }
-        if (ir_version < IR_WITH_FREE_INITIALIZERS && is_initializer(v)) {
+        if (ir_version < IR_WITH_FREE_INITIALIZERS && is_initializer(v) &&
+            v->type.dtype != SHR_DTYPE_NONE) {
             done = write_info(arena, v, to->input, &to->n_input);
         } else if (v->was_declared && !v->is_output) {
             done = write_info(arena, v, to->value_info, &to->n_value_info);

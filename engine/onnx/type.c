@@ -132,8 +132,11 @@ Onnx__ValueInfoProto *shr_write_value_info(struct shr_arena *arena, const struct
         fields = extra->fields;
         fields.cap = fields.n; /* the kept array is shared: growing must copy it */
     }
+    /* What is kept as bytes has not changed, though the IR cannot tell its type. */
+    const bool opaque = extra != NULL && extra->opaque_tag != 0 &&
+                        shr_dtype_size(v->constant.dtype) == 0 && shr_value_is_constant(v);
     if (extra != NULL && extra->declared_bytes.s != NULL &&
-        shr_type_equal(&extra->declared, &v->type)) {
+        (opaque || shr_type_equal(&extra->declared, &v->type))) {
         if (!shr_fields_add(arena, &fields, SHR_TAG_VALUE_TYPE, extra->declared_bytes.s,
                             extra->declared_bytes.n)) {
             return NULL;

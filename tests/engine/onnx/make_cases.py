@@ -284,6 +284,9 @@ def broken_tensors():
     write("external", model(initializers=[external]))
     write("short_strings", tensor(dims=[3], data_type=TensorProto.STRING, string_data=[b"a"]))
     write("declared_other", model(inputs=[info("x"), info("w", (2, 3))], ir=3, opset=7))
+    # An element type of a newer ONNX is kept as bytes, but has to be declared as such.
+    write("declared_known", model(inputs=[info("x"), info("w")], ir=3, opset=7, initializers=[
+        TensorProto(name="w", dims=[2, 2], data_type=99, raw_data=raw)]))
     write("declared_int", model(inputs=[info("x"), info("w", dtype=TensorProto.INT32)], ir=3,
                                 opset=7))
 

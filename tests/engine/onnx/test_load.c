@@ -118,6 +118,8 @@ static const struct {
      "initializer 'w' has 1 elements of data, string [3] needs 3"},
     {"declared_other", SHR_ERR_INVALID,
      "initializer 'w' is float32 [2, 2] but declared as float32 [2, 3]"},
+    {"declared_known", SHR_ERR_INVALID,
+     "initializer 'w' is unknown [2, 2] but declared as float32 [2, 2]"},
     {"declared_int", SHR_ERR_INVALID,
      "initializer 'w' is float32 [2, 2] but declared as int32 [2, 2]"},
 };
