@@ -98,7 +98,7 @@ struct shr_limits {       /* of what a loader accepts; all zero = the defaults b
     int max_nesting;      /* of subgraphs: 16 */
 };
 
-/* Reads an ONNX ModelProto (IR version 3 to 10, opset 7 on), checks it and copies what it needs.
+/* Reads an ONNX ModelProto (IR version 3 to 13, opset 7 on), checks it and copies what it needs.
  * Errors name the field, node, tensor or byte: PARSE, INVALID, LIMIT, UNSUPPORTED. A node whose
  * operator is unknown is no error here: passes that need not run it still work. */
 SHR_API int shr_model_load(const void *bytes, size_t n, const struct shr_limits *limits,

@@ -177,6 +177,9 @@ def valid():
     write("ir3", model(inputs=[info("x"), info("w")], ir=3, opset=7))
     # The file's order of nodes is not the order of computation.
     write("unsorted", edit(lambda m: m.graph.node.extend([m.graph.node.pop(0)])))
+    # Data of a type of a newer ONNX, of which the engine cannot tell the IR 3 input.
+    write("opaque", model(ir=3, opset=7, initializers=[
+        TensorProto(name="w", dims=[2, 2], data_type=99, raw_data=bytes(16))]))
     constants = [helper.make_node("Constant", [], ["c0"], value_float=1.5),
                  helper.make_node("Constant", [], ["c1"], value_ints=[3, 4]),
                  helper.make_node("Constant", [], ["c2"], value_int=9),

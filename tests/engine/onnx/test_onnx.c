@@ -259,6 +259,25 @@ static void changed_types_are_written_anew(void **state)
     shr_buf_finish(&bytes);
 }
 
+static void data_of_an_unknown_type_comes_out_as_it_went_in(void **state)
+{
+    (void)state;
+    struct shr_buf in = read_file(CASES, "opaque.onnx");
+    struct shr_model *model = load(&in);
+    const struct shr_value *w = shr_graph_find(&model->graph, "w");
+    assert_true(shr_value_is_constant(w));
+    assert_int_equal(w->constant.dtype, SHR_DTYPE_NONE);
+    assert_int_equal(shr_tensor_bytes(&w->constant), 0);
+    struct shr_buf out = save(model);
+    struct shr_buf a = canonical(&in), b = canonical(&out);
+    assert_same_bytes(&a, &b);
+    shr_model_free(model);
+    shr_buf_finish(&in);
+    shr_buf_finish(&out);
+    shr_buf_finish(&a);
+    shr_buf_finish(&b);
+}
+
 static void metadata_that_was_set_is_saved(void **state)
 {
     (void)state;
@@ -288,6 +307,7 @@ int main(void)
         cmocka_unit_test(nodes_out_of_order_are_sorted),
         cmocka_unit_test(constant_nodes_are_known_data),
         cmocka_unit_test(changed_types_are_written_anew),
+        cmocka_unit_test(data_of_an_unknown_type_comes_out_as_it_went_in),
         cmocka_unit_test(metadata_that_was_set_is_saved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
