@@ -283,7 +283,7 @@ void store_upload_free(struct store_upload *upload)
 int store_blob_put(struct store *store, const void *bytes, size_t n,
                    char ret_sha256[STORE_SHA256_HEX], struct shr_err *err)
 {
-    struct store_upload *upload;
+    struct store_upload *upload = NULL;
     int code = store_upload_new(store, &upload, err);
     if (code != 0) {
         return code;

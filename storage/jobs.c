@@ -363,7 +363,7 @@ int store_job_claim(struct store *store, const char *from, const char *to, struc
 static int move_job(struct store *store, const char *id, const struct store_move *move,
                     int64_t *ret_event_id, struct shr_err *err)
 {
-    int64_t seq;
+    int64_t seq = 0;
     int code = store__job_find(store, id, move->attempt, &seq, err);
     if (code != 0) {
         return code;

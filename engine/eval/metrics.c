@@ -50,7 +50,8 @@ const struct shr_metric_info *shr_metric_at(size_t i)
     return i < SHR_COUNT_OF(METRICS) ? &METRICS[i] : NULL;
 }
 
-static struct shr_metric *add(struct shr_metrics *m, const char *name, va_list args)
+static SHR_PRINTF(2, 0) struct shr_metric *add(struct shr_metrics *m, const char *name,
+                                               va_list args)
 {
     bool failed = false;
     m->v = shr_vec_grow(m->v, &m->n, &m->cap, sizeof *m->v, &failed);

@@ -90,7 +90,7 @@ static int conv_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     const struct shr_tensor *w = c->in[1];
     struct shr_conv_shape s = read_shape(c->node, c->in[0], c->out[0], &w->dim[2], false);
-    struct conv *conv;
+    struct conv *conv = NULL;
     int rc = shr__fused_memory(c, 1, sizeof *conv, &conv, err);
     if (rc != 0) {
         return rc;
@@ -130,7 +130,7 @@ static int qconv_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     const struct shr_tensor *w = c->in[SHR__Q_W];
     struct shr__qproduct q;
-    struct conv *conv;
+    struct conv *conv = NULL;
     int rc = shr__qproduct_init(&q, c, w->dim[0], err);
     if (rc == 0) {
         rc = shr__fused_memory(c, 1, sizeof *conv, &conv, err);
@@ -171,7 +171,7 @@ static int qmaxpool_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     size_t n;
     const int64_t *kernel = shr_node_ints(c->node, "kernel_shape", &n);
-    struct shr_conv_shape *s;
+    struct shr_conv_shape *s = NULL;
     if (kernel == NULL || (int)n != c->in[0]->rank - 2) {
         return shr_op_fail(c->node, err, SHR_ERR_INVALID, "kernel_shape does not fit the input");
     }

@@ -30,8 +30,8 @@ static size_t row_stride(const struct shape *s)
 static int linear_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     struct shape s = shape_of(c, 1);
-    struct shr_gemm_f32 *g;
-    void *packed;
+    struct shr_gemm_f32 *g = NULL;
+    void *packed = NULL;
     int rc = shr__fused_memory(c, 1, sizeof *g, &g, err);
     if (rc == 0) {
         rc = shr__fused_memory(c, c->kernels->gemm_f32_size(s.k, s.n), 1, &packed, err);
@@ -83,8 +83,8 @@ static int qlinear_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     struct shape s = shape_of(c, SHR__Q_W);
     struct shr__qproduct q;
-    struct shr_gemm_i8 *g;
-    void *packed;
+    struct shr_gemm_i8 *g = NULL;
+    void *packed = NULL;
     int rc = shr__qproduct_init(&q, c, (int64_t)s.n, err);
     if (rc == 0) {
         rc = shr__fused_memory(c, 1, sizeof *g, &g, err);
@@ -140,8 +140,8 @@ static int dynamic_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     struct shape s = shape_of(c, SHR__D_W);
     const struct shr_tensor *bias = c->in[SHR__D_BIAS];
-    struct dynamic *d;
-    void *packed;
+    struct dynamic *d = NULL;
+    void *packed = NULL;
     const int8_t *w;
     const int32_t *zero;
     int rc = shr__fused_weight(c, SHR__D_W, SHR__D_W_ZERO, (int64_t)s.n, &w, &zero, err);

@@ -64,7 +64,7 @@ struct scaling {
 
 static int scaling_setup(struct shr_op_setup *c, struct shr_err *err)
 {
-    struct scaling *s;
+    struct scaling *s = NULL;
     int rc = shr__fused_memory(c, 1, sizeof *s, &s, err);
     if (rc != 0) {
         return rc;

@@ -49,8 +49,8 @@ int shr__fused_weight(const struct shr_op_setup *c, size_t slot, size_t zero_slo
     const struct shr_tensor *w = c->in[slot], *zero = c->in[zero_slot];
     bool shift = w->dtype == SHR_DTYPE_U8;
     size_t count = (size_t)shr_tensor_count(w);
-    int8_t *shifted;
-    int32_t *zeros;
+    int8_t *shifted = NULL;
+    int32_t *zeros = NULL;
     int rc = shr__fused_memory(c, (size_t)n, sizeof *zeros, &zeros, err);
     if (rc == 0 && shift) {
         rc = shr__fused_memory(c, count, 1, &shifted, err);
@@ -82,8 +82,8 @@ static int prepare_bias(struct shr__qproduct *q, const struct shr_op_setup *c, i
 {
     const struct shr_tensor *bias = c->in[SHR__Q_BIAS], *bias_scale = c->in[SHR__Q_BIAS_SCALE];
     const double SAME = 1e-6;
-    int32_t *integers;
-    float *floats;
+    int32_t *integers = NULL;
+    float *floats = NULL;
     if (bias == NULL) {
         return SHR_OK;
     }
@@ -126,7 +126,7 @@ int shr__qproduct_init(struct shr__qproduct *ret, const struct shr_op_setup *c, 
         .out = y_scale == NULL ? SHR_GEMM_F32 : SHR_GEMM_U8,
         .act = shr__fused_act(c->node),
     };
-    float *scale;
+    float *scale = NULL;
     int rc = shr__fused_memory(c, (size_t)n, sizeof *scale, &scale, err);
     if (rc != 0) {
         return rc;
@@ -151,7 +151,7 @@ int shr__qproduct_init(struct shr__qproduct *ret, const struct shr_op_setup *c, 
 static int qadd_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     bool flip = shr_node_int(c->node, "flip", 0) != 0;
-    struct shr_add_u8 *add;
+    struct shr_add_u8 *add = NULL;
     int rc = shr__fused_memory(c, 1, sizeof *add, &add, err);
     if (rc != 0) {
         return rc;
@@ -193,7 +193,7 @@ static int qrelu_setup(struct shr_op_setup *c, struct shr_err *err)
     bool flip = shr_node_int(c->node, "flip", 0) != 0;
     float x_scale = shr__fused_scale(c->in[1]), y_scale = shr__fused_scale(c->in[3]);
     int32_t x_zero = shr__fused_zero(c->in[2], flip), y_zero = shr__fused_zero(c->in[4], flip);
-    uint8_t *table;
+    uint8_t *table = NULL;
     int rc = shr__fused_memory(c, UINT8_MAX + 1, 1, &table, err);
     if (rc != 0) {
         return rc;

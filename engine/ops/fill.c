@@ -299,7 +299,7 @@ static int64_t pad_source(int64_t i, int64_t n, enum pad_mode mode)
 
 static int pad_setup(struct shr_op_setup *c, struct shr_err *err)
 {
-    enum pad_mode mode;
+    enum pad_mode mode = PAD_CONSTANT;
     int code = pad_mode(c->node, &mode, err);
     return code == SHR_OK ? shr_op_setup_move(c, err) : code;
 }
@@ -319,7 +319,7 @@ static int pad_forward(const struct shr_op_call *c, struct shr_err *err)
     const struct shr_tensor *x = c->in[0];
     struct shr_tensor *y = c->out[0];
     struct shr_int_list pads, axes;
-    enum pad_mode mode;
+    enum pad_mode mode = PAD_CONSTANT;
     int64_t low[SHR_MAX_RANK] = {0}, high[SHR_MAX_RANK], own[SHR_MAX_RANK];
     int code = pad_mode(c->node, &mode, err);
     if (code == SHR_OK) {

@@ -88,13 +88,13 @@ static void every_failed_allocation_is_told_and_undone(void **state)
     uint64_t nth = 0;
     bool hit;
     do {
-        struct shr_err err = {0};
+        struct shr_err told = {0};
         shr_mem_chaos(++nth);
-        int code = live(f->store, &err);
+        int code = live(f->store, &told);
         hit = shr_mem_chaos_hit();
         shr_mem_chaos(0);
         if (code != (hit ? SHR_ERR_NOMEM : 0)) {
-            fail_msg("allocation %d: %s: %s", (int)nth, shr_err_name(code), err.msg);
+            fail_msg("allocation %d: %s: %s", (int)nth, shr_err_name(code), told.msg);
         }
         assert_ok(store_check(f->store, err));
         /* What the broken life left in the queue would be claimed by the next. */
@@ -114,10 +114,10 @@ static void every_failed_allocation_of_opening_is_told(void **state)
     bool hit;
     store_close(f->store);
     do {
-        struct shr_err err = {0};
+        struct shr_err told = {0};
         f->store = NULL;
         shr_mem_chaos(++nth);
-        int code = store_open(&opts, &f->store, &err);
+        int code = store_open(&opts, &f->store, &told);
         hit = shr_mem_chaos_hit();
         shr_mem_chaos(0);
         if (code != (hit ? SHR_ERR_NOMEM : 0)) {
