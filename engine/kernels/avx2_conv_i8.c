@@ -20,12 +20,13 @@ struct shr_conv_i8 {
     float *scale, *bias_f32;
     bool depthwise;
     int64_t hp, wp, cp;    /* of the padded copy (hp, wp, cp) */
-    struct i8_runs runs;   /* as the tile reads them when segments lie in one row of taps */
-    size_t run;            /* values of a run that count */
+    size_t run, quads;     /* values of a run that count, and its length in quads */
     size_t taps_w;         /* runs of a kernel row: 1, or kw when taps are not adjacent */
     size_t packed_size;    /* of one group */
     unsigned char *packed; /* groups * packed_size */
     int16_t *dw;           /* depthwise: (cp / 16, tap pairs, 2, 8 channels x 2 taps) */
+    size_t tap_pairs;      /* depthwise, and where the two taps of each pair are: */
+    int64_t *tap_at;
 };
 
 static int64_t reach(int64_t out, int64_t stride, int64_t kernel, int64_t dil)
@@ -43,6 +44,7 @@ void shr__conv_i8_free_avx2(struct shr_conv_i8 *conv)
     shr_mem_free(conv->bias_f32);
     shr_mem_free(conv->packed);
     shr_mem_free(conv->dw);
+    shr_mem_free(conv->tap_at);
     shr_mem_free(conv);
 }
 
@@ -66,7 +68,7 @@ static void order_weights(const struct shr_conv_i8 *conv, const int8_t *w, int8_
 {
     const struct shr_conv_shape *s = &conv->s;
     int64_t cg = s->c / s->groups, og = s->oc / s->groups;
-    size_t run4 = conv->runs.quads * 4, k = run4 * conv->taps_w * (size_t)s->kh;
+    size_t run4 = conv->quads * 4, k = run4 * conv->taps_w * (size_t)s->kh;
     for (int64_t o = 0; o < og; o++) {
         for (int64_t kh = 0; kh < s->kh; kh++) {
             for (int64_t kw = 0; kw < s->kw; kw++) {
@@ -88,8 +90,8 @@ static bool pack_groups(struct shr_conv_i8 *conv, const struct shr_conv_i8_spec 
     bool adjacent = s->groups == 1 && s->dil_w == 1;
     conv->taps_w = adjacent ? 1 : (size_t)s->kw;
     conv->run = (size_t)(adjacent ? s->kw * cg : cg);
-    conv->runs.quads = (conv->run + 3) / 4;
-    size_t k = conv->runs.quads * 4 * conv->taps_w * (size_t)s->kh;
+    conv->quads = (conv->run + 3) / 4;
+    size_t k = conv->quads * 4 * conv->taps_w * (size_t)s->kh;
     size_t k_real = (size_t)(cg * s->kh * s->kw);
     conv->packed_size = shr__gemm_i8_size_avx2(k, (size_t)og);
     conv->packed = shr_mem_aligned((size_t)s->groups * conv->packed_size);
@@ -114,13 +116,19 @@ static bool pack_depthwise(struct shr_conv_i8 *conv, const struct shr_conv_i8_sp
 {
     const struct shr_conv_shape *s = &conv->s;
     size_t taps = (size_t)(s->kh * s->kw), pairs = (taps + 1) / 2;
+    conv->tap_pairs = pairs;
+    conv->tap_at = shr_mem_new(pairs * 2, sizeof *conv->tap_at);
     conv->dw = shr_mem_new((size_t)conv->cp * pairs * 2, sizeof *conv->dw);
     conv->packed = shr_mem_aligned(shr__gemm_i8_size_avx2(0, (size_t)s->c));
-    if (conv->dw == NULL || conv->packed == NULL) {
+    if (conv->dw == NULL || conv->packed == NULL || conv->tap_at == NULL) {
         return false;
     }
     shr__i8_pack(0, 0, (size_t)s->c, NULL, 0, true, NULL, conv->packed);
     int32_t *sums = (int32_t *)(conv->packed + sizeof(struct i8_packed));
+    for (size_t i = 0; i < pairs * 2; i++) { /* an odd last tap is paired with weights of 0 */
+        int64_t t = (int64_t)(i < taps ? i : taps - 1);
+        conv->tap_at[i] = (t / s->kw * s->dil_h * conv->wp + t % s->kw * s->dil_w) * conv->cp;
+    }
     for (size_t c = 0; c < (size_t)s->c; c++) {
         size_t lane = c % DW_CHANNELS, half = lane / 4 % 2, in_half = lane / 8 * 4 + lane % 4;
         int32_t zero = spec->w_zero != NULL ? spec->w_zero[c] : 0;
@@ -134,14 +142,26 @@ static bool pack_depthwise(struct shr_conv_i8 *conv, const struct shr_conv_i8_sp
     return true;
 }
 
+/* Where every pixel is an output of its own, an image is one long row: whole tiles all the way. */
+static struct shr_conv_shape flat_shape(const struct shr_conv_shape *s)
+{
+    struct shr_conv_shape flat = *s;
+    if (s->kh == 1 && s->kw == 1 && s->oh == s->h && s->ow == s->w && s->stride_h == 1 &&
+        s->stride_w == 1 && s->pad_t == 0 && s->pad_l == 0) {
+        flat.w = flat.ow = s->h * s->w;
+        flat.h = flat.oh = 1;
+    }
+    return flat;
+}
+
 struct shr_conv_i8 *shr__conv_i8_new_avx2(const struct shr_conv_i8_spec *spec, size_t *ret_scratch)
 {
-    const struct shr_conv_shape *s = &spec->shape;
     struct shr_conv_i8 *conv = shr_mem_new(1, sizeof *conv);
     if (conv == NULL) {
         return NULL;
     }
-    conv->s = *s;
+    conv->s = flat_shape(&spec->shape);
+    const struct shr_conv_shape *s = &conv->s;
     conv->depthwise = s->groups == s->c && s->oc == s->c && s->c > 1;
     conv->hp = reach(s->oh, s->stride_h, s->kh, s->dil_h);
     conv->wp = reach(s->ow, s->stride_w, s->kw, s->dil_w);
@@ -225,36 +245,39 @@ static int32_t window_sum(const struct shr_conv_i8 *conv, const int16_t *a)
     return (int32_t)sum;
 }
 
-/* Up to I8_ROWS pixels of an output row; a points to the first one's window, at is its element. */
-static void pixels(const struct shr_conv_i8 *conv, const struct shr_gemm_i8 *g, const int16_t *a,
-                   size_t rows, size_t at)
+/* A block of output channels of one output row. a points to the window of its first pixel, at is
+ * the element of that pixel's first channel. */
+static void output_row(const struct shr_conv_i8 *conv, const struct shr_gemm_i8 *g, size_t block,
+                       const int16_t *a, size_t at)
 {
     const struct shr_conv_shape *s = &conv->s;
     const struct i8_packed *p = g->b;
-    size_t lda = (size_t)(s->stride_w * s->c);
+    size_t lda = (size_t)(s->stride_w * s->c), ow = (size_t)s->ow, step;
     int64_t row = s->dil_h * conv->wp * s->c;
-    struct i8_runs runs = conv->runs;
-    int32_t sums[I8_ROWS] = {0};
-    for (size_t i = 0; i < rows && p->has_zero; i++) {
-        sums[i] = window_sum(conv, a + i * lda);
-    }
+    struct i8_columns columns = i8_columns_of(g, p, block);
+    const int8_t *first = i8_block(p, block, &step);
     /* adjacent taps: a run a kernel row; else a run a tap, kernel row by kernel row */
     bool adjacent = conv->taps_w == 1;
-    runs.segments = adjacent ? (size_t)s->kh : conv->taps_w;
-    runs.stride = (size_t)(adjacent ? row : s->dil_w * s->c);
+    struct i8_runs runs = {.segments = adjacent ? (size_t)s->kh : conv->taps_w,
+                           .quads = conv->quads,
+                           .stride = (size_t)(adjacent ? row : s->dil_w * s->c)};
     int64_t steps = adjacent ? 1 : s->kh;
-    for (size_t block = 0; block < p->blocks; block++) {
-        size_t step;
-        const int8_t *b = i8_block(p, block, &step);
+    for (size_t i = 0; i < ow; i += I8_ROWS, a += I8_ROWS * lda) {
+        size_t rows = i8_min(ow - i, I8_ROWS);
+        const int8_t *b = first;
+        int32_t sums[I8_ROWS] = {0};
         __m256i acc[I8_ROWS];
-        for (size_t i = 0; i < I8_ROWS; i++) {
-            acc[i] = _mm256_setzero_si256();
+        for (size_t k = 0; k < I8_ROWS; k++) {
+            acc[k] = _mm256_setzero_si256();
+        }
+        for (size_t k = 0; k < rows && p->has_zero; k++) {
+            sums[k] = window_sum(conv, a + k * lda);
         }
         for (int64_t kh = 0; kh < steps; kh++) {
             i8_tile(rows, a + kh * row, lda, &runs, b, step, acc);
             b += runs.segments * runs.quads * step;
         }
-        i8_finish(g, p, block, at + block * I8_COLS, rows, acc, sums);
+        i8_finish(g, p, block, &columns, at + i * g->ldc + block * I8_COLS, rows, acc, sums);
     }
 }
 
@@ -264,16 +287,17 @@ static void run_groups(const struct shr_conv_i8 *conv, struct shr_gemm_i8 *g, co
     const struct shr_conv_shape *s = &conv->s;
     int64_t og = s->oc / s->groups, cg = s->c / s->groups;
     for (int64_t i = 0; i < s->groups; i++) {
-        g->b = conv->packed + (size_t)i * conv->packed_size;
+        const struct i8_packed *p =
+            (const struct i8_packed *)(conv->packed + (size_t)i * conv->packed_size);
+        g->b = p;
         g->bias = conv->bias != NULL ? conv->bias + i * og : NULL;
         g->scale = conv->scale != NULL ? conv->scale + i * og : NULL;
         g->bias_f32 = conv->bias_f32 != NULL ? conv->bias_f32 + i * og : NULL;
         for (int64_t oh = 0; oh < s->oh; oh++) {
-            for (int64_t ow = 0; ow < s->ow; ow += I8_ROWS) {
-                int64_t at = ((image * s->oh + oh) * s->ow + ow) * s->oc + i * og;
-                const int16_t *a =
-                    padded + i * cg + (oh * s->stride_h * conv->wp + ow * s->stride_w) * s->c;
-                pixels(conv, g, a, i8_min((size_t)(s->ow - ow), I8_ROWS), (size_t)at);
+            size_t at = (size_t)((image * s->oh + oh) * s->ow * s->oc + i * og);
+            const int16_t *a = padded + i * cg + oh * s->stride_h * conv->wp * s->c;
+            for (size_t block = 0; block < p->blocks; block++) {
+                output_row(conv, g, block, a, at);
             }
         }
     }
@@ -283,15 +307,11 @@ static void run_groups(const struct shr_conv_i8 *conv, struct shr_gemm_i8 *g, co
 static void depthwise_sums(const struct shr_conv_i8 *conv, const int16_t *x, const int16_t *w,
                            __m256i *ret_acc)
 {
-    const struct shr_conv_shape *s = &conv->s;
-    int64_t taps = s->kh * s->kw;
     __m256i c0 = _mm256_setzero_si256(), c1 = c0;
-    for (int64_t t = 0; t < taps; t += 2, w += 32) {
-        int64_t u = t + 1 < taps ? t + 1 : t; /* an odd last tap is paired with weights of 0 */
-        int64_t t_at = t / s->kw * s->dil_h * conv->wp + t % s->kw * s->dil_w;
-        int64_t u_at = u / s->kw * s->dil_h * conv->wp + u % s->kw * s->dil_w;
-        __m256i a = _mm256_loadu_si256((const __m256i *)(x + t_at * conv->cp));
-        __m256i b = _mm256_loadu_si256((const __m256i *)(x + u_at * conv->cp));
+    for (size_t i = 0; i < conv->tap_pairs; i++, w += 32) {
+        const __m256i *first = (const __m256i *)(x + conv->tap_at[2 * i]);
+        const __m256i *second = (const __m256i *)(x + conv->tap_at[2 * i + 1]);
+        __m256i a = _mm256_loadu_si256(first), b = _mm256_loadu_si256(second);
         __m256i w0 = _mm256_loadu_si256((const __m256i *)w);
         __m256i w1 = _mm256_loadu_si256((const __m256i *)(w + 16));
         c0 = _mm256_add_epi32(c0, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), w0));
@@ -301,26 +321,41 @@ static void depthwise_sums(const struct shr_conv_i8 *conv, const int16_t *x, con
     ret_acc[1] = _mm256_permute2x128_si256(c0, c1, 0x31);
 }
 
+/* 16 channels, blocks `block` and the next, of one output row. */
+static void depthwise_row(const struct shr_conv_i8 *conv, const struct shr_gemm_i8 *g, size_t block,
+                          const int16_t *x, size_t at)
+{
+    const struct i8_packed *p = g->b;
+    size_t c = block * I8_COLS, blocks = i8_min(p->blocks - block, 2);
+    const int16_t *w = conv->dw + c * conv->tap_pairs * 2;
+    struct i8_columns columns[2];
+    for (size_t j = 0; j < blocks; j++) {
+        columns[j] = i8_columns_of(g, p, block + j);
+    }
+    for (int64_t i = 0; i < conv->s.ow; i++) {
+        __m256i acc[2];
+        depthwise_sums(conv, x + i * conv->s.stride_w * conv->cp + c, w, acc);
+        for (size_t j = 0; j < blocks; j++) {
+            i8_finish(g, p, block + j, &columns[j], at + c + j * I8_COLS, 1, &acc[j], NULL);
+        }
+        at += g->ldc;
+    }
+}
+
 static void run_depthwise(const struct shr_conv_i8 *conv, struct shr_gemm_i8 *g,
                           const int16_t *padded, int64_t image)
 {
     const struct shr_conv_shape *s = &conv->s;
     const struct i8_packed *p = (const struct i8_packed *)conv->packed;
-    size_t pairs = (size_t)(s->kh * s->kw + 1) / 2;
+    g->b = p;
     g->bias = conv->bias;
     g->scale = conv->scale;
     g->bias_f32 = conv->bias_f32;
-    for (int64_t i = 0; i < s->oh * s->ow; i++) {
-        int64_t oh = i / s->ow, ow = i % s->ow;
-        const int16_t *x = padded + (oh * s->stride_h * conv->wp + ow * s->stride_w) * conv->cp;
-        size_t at = (size_t)((image * s->oh * s->ow + i) * s->c);
+    for (int64_t oh = 0; oh < s->oh; oh++) {
+        const int16_t *x = padded + oh * s->stride_h * conv->wp * conv->cp;
+        size_t at = (size_t)((image * s->oh + oh) * s->ow * s->c);
         for (size_t block = 0; block < p->blocks; block += 2) {
-            size_t c = block * I8_COLS;
-            __m256i acc[2];
-            depthwise_sums(conv, x + c, conv->dw + c * pairs * 2, acc);
-            for (size_t j = block; j < p->blocks && j < block + 2; j++) {
-                i8_finish(g, p, j, at + j * I8_COLS, 1, &acc[j - block], NULL);
-            }
+            depthwise_row(conv, g, block, x, at);
         }
     }
 }

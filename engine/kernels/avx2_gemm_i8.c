@@ -165,7 +165,8 @@ static void one_row(const struct shr_gemm_i8 *g)
             b += quads * step;
         }
         for (size_t j = 0; j < width; j++) {
-            i8_finish(g, p, block + j, (block + j) * I8_COLS, 1, &acc[j], &row_sum);
+            struct i8_columns v = i8_columns_of(g, p, block + j);
+            i8_finish(g, p, block + j, &v, (block + j) * I8_COLS, 1, &acc[j], &row_sum);
         }
     }
 }
@@ -213,7 +214,8 @@ static void some_rows(const struct shr_gemm_i8 *g, size_t m, size_t rows, int16_
         }
         for (size_t j = 0; j < blocks; j++) {
             size_t at = m * g->ldc + (first + j) * I8_COLS;
-            i8_finish(g, p, first + j, at, rows, acc[j], row_sums);
+            struct i8_columns v = i8_columns_of(g, p, first + j);
+            i8_finish(g, p, first + j, &v, at, rows, acc[j], row_sums);
         }
     }
 }

@@ -197,12 +197,13 @@ SHR_INLINE void i8_finish_bytes(const struct shr_gemm_i8 *g, const struct i8_col
     }
 }
 
-/* Bias, zero points, requantization and store of rows of a block. first is the element of g->c
- * for row 0 and column 0 of the block; row_sums of A are read when B has zero points. */
+/* Bias, zero points, requantization and store of rows of a block, whose columns are v. first is the
+ * element of g->c for row 0 and column 0 of the block; row_sums of A are read when B has zero
+ * points. */
 SHR_INLINE void i8_finish(const struct shr_gemm_i8 *g, const struct i8_packed *p, size_t block,
-                          size_t first, size_t rows, __m256i *acc, const int32_t *row_sums)
+                          const struct i8_columns *v, size_t first, size_t rows, __m256i *acc,
+                          const int32_t *row_sums)
 {
-    struct i8_columns v = i8_columns_of(g, p, block);
     if (p->has_zero) {
         __m256i zero = _mm256_loadu_si256((const __m256i *)(i8_zeros(p) + block * I8_COLS));
         for (size_t i = 0; i < rows; i++) {
@@ -212,17 +213,17 @@ SHR_INLINE void i8_finish(const struct shr_gemm_i8 *g, const struct i8_packed *p
     }
     if (g->out == SHR_GEMM_I32) {
         for (size_t i = 0; i < rows; i++) {
-            _mm256_maskstore_epi32((int32_t *)g->c + first + i * g->ldc, v.mask,
-                                   _mm256_add_epi32(acc[i], v.add));
+            _mm256_maskstore_epi32((int32_t *)g->c + first + i * g->ldc, v->mask,
+                                   _mm256_add_epi32(acc[i], v->add));
         }
     } else if (g->out == SHR_GEMM_F32) {
-        i8_finish_f32(g, &v, first, rows, acc);
+        i8_finish_f32(g, v, first, rows, acc);
     } else if (g->out == SHR_GEMM_S8) {
-        i8_finish_bytes(g, &v, first, rows, acc, true, false);
-    } else if (v.cols >= I8_COLS) {
-        i8_finish_bytes(g, &v, first, rows, acc, false, true);
+        i8_finish_bytes(g, v, first, rows, acc, true, false);
+    } else if (v->cols >= I8_COLS) {
+        i8_finish_bytes(g, v, first, rows, acc, false, true);
     } else {
-        i8_finish_bytes(g, &v, first, rows, acc, false, false);
+        i8_finish_bytes(g, v, first, rows, acc, false, false);
     }
 }
 
