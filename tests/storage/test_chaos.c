@@ -121,7 +121,7 @@ static void every_failed_allocation_of_opening_is_told(void **state)
         hit = shr_mem_chaos_hit();
         shr_mem_chaos(0);
         if (code != (hit ? SHR_ERR_NOMEM : 0)) {
-            fail_msg("allocation %d: %s: %s", (int)nth, shr_err_name(code), err.msg);
+            fail_msg("allocation %d: %s: %s", (int)nth, shr_err_name(code), told.msg);
         }
     } while (hit);
     assert_true(nth > 3);
