@@ -25,37 +25,42 @@ static const struct shr_tensor *f32_in(const struct shr_node *node, size_t slot)
     return shr_value_is_constant(v) && v->constant.dtype == SHR_DTYPE_F32 ? &v->constant : NULL;
 }
 
-/* NULL = fine, else why it cannot be folded. */
-static const char *read_batchnorm(struct batchnorm *bn, struct shr_arena *arena)
+/* *ret_why: NULL = fine, else why it cannot be folded. */
+static int read_batchnorm(struct batchnorm *bn, struct shr_arena *arena, const char **ret_why,
+                          struct shr_err *err)
 {
     const struct shr_tensor *in[4];
+    *ret_why = NULL;
     for (size_t i = 0; i < 4; i++) {
         in[i] = f32_in(bn->node, i + 1);
         if (in[i] == NULL || in[i]->rank != 1 || in[i]->dim[0] != in[0]->dim[0]) {
-            return "its parameters are not constant float32 vectors of one length";
+            *ret_why = "its parameters are not constant float32 vectors of one length";
+            return SHR_OK;
         }
     }
     for (size_t i = 1; i < bn->node->n_out; i++) {
         if (bn->node->out[i] != NULL) {
-            return "it is in training mode";
+            *ret_why = "it is in training mode";
+            return SHR_OK;
         }
     }
     if (shr_node_int(bn->node, "training_mode", 0) != 0 ||
         shr_node_int(bn->node, "spatial", 1) != 1) {
-        return "it is in training mode or not per channel";
+        *ret_why = "it is in training mode or not per channel";
+        return SHR_OK;
     }
     bn->n = in[0]->dim[0];
     bn->scale = shr_arena_new(arena, (size_t)bn->n, sizeof *bn->scale);
     bn->bias = shr_arena_new(arena, (size_t)bn->n, sizeof *bn->bias);
     if (bn->scale == NULL || bn->bias == NULL) {
-        return "out of memory";
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory while batchnorms are folded");
     }
     double epsilon = (double)shr_node_float(bn->node, "epsilon", 1e-5f);
     for (int64_t c = 0; c < bn->n; c++) {
         bn->scale[c] = shr_tensor_get(in[0], c) / sqrt(shr_tensor_get(in[3], c) + epsilon);
         bn->bias[c] = shr_tensor_get(in[1], c) - shr_tensor_get(in[2], c) * bn->scale[c];
     }
-    return NULL;
+    return SHR_OK;
 }
 
 /* Conv, Gemm, MatMul, or Add of a constant behind MatMul, read by the normalization alone. */
@@ -153,7 +158,11 @@ static int fold_one(struct shr_graph *g, struct batchnorm *bn, struct shr_arena 
     char label[128], into[128];
     shr_node_label(bn->node, label, sizeof label);
     struct linear l = {0};
-    const char *why = read_batchnorm(bn, arena);
+    const char *why = NULL;
+    int code = read_batchnorm(bn, arena, &why, err);
+    if (code != SHR_OK) {
+        return code;
+    }
     if (why == NULL && !find_linear(bn->node, &l)) {
         why = "no Conv, Gemm or MatMul that it could go into is before it";
     }
@@ -168,7 +177,7 @@ static int fold_one(struct shr_graph *g, struct batchnorm *bn, struct shr_arena 
     struct shr_tensor bias = {0};
     bool fits = why == NULL && beta != 0 && (old == NULL || shr_value_is_constant(old));
     if (fits) {
-        int code = shr_edit_bias(old != NULL ? &old->constant : NULL, bn->n, 1, &fits, &bias, err);
+        code = shr_edit_bias(old != NULL ? &old->constant : NULL, bn->n, 1, &fits, &bias, err);
         if (code != SHR_OK) {
             return code;
         }
@@ -179,7 +188,7 @@ static int fold_one(struct shr_graph *g, struct batchnorm *bn, struct shr_arena 
         return SHR_OK;
     }
     shr_node_label(l.weighted, into, sizeof into);
-    int code = scale_weight(g, &l, bn, err);
+    code = scale_weight(g, &l, bn, err);
     if (code != SHR_OK) {
         shr_tensor_finish(&bias);
         return code;

@@ -39,8 +39,12 @@ int shr_pass_run(const struct shr_pass *pass, struct shr_pass_call *call, struct
     }
     if (code == SHR_OK) {
         shr_model_resolve(call->ret_model);
-        if (shr_graph_check(&call->ret_model->graph, err) != SHR_OK) {
-            code = err != NULL ? err->code = SHR_ERR_INTERNAL : SHR_ERR_INTERNAL;
+        code = shr_graph_check(&call->ret_model->graph, err);
+        if (code != SHR_OK && code != SHR_ERR_NOMEM) { /* an unsound graph is the pass's fault */
+            code = SHR_ERR_INTERNAL;
+            if (err != NULL) {
+                err->code = code;
+            }
         }
     }
     if (code != SHR_OK) {

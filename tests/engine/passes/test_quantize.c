@@ -1,10 +1,7 @@
 /* passes/quantize_dynamic and quantize_static: which nodes they write, and what is in them. */
-#include "tiny.h"
+#include "tiny_nets.h"
 
 #include <math.h>
-
-static const double ramp[64] = {1, -2, 3, 0.5,  -1, 2, 0.25, -3, 1, 2, -1, 4, 2, -0.5, 1, 1,
-                                2, 1,  4, -0.5, 1,  3, 0.75, -1, 2, 1, -2, 3, 1, -1.5, 2, 4};
 
 static size_t count_ops(const struct shr_model *m, const char *op)
 {
@@ -26,33 +23,6 @@ static struct shr_node *find_op(const struct shr_model *m, const char *op)
     return NULL;
 }
 
-/* 16 samples of (width) as an npy file: multiples of 1/4 from -2 to 2. */
-static struct shr_dataset *samples(int channels, int side)
-{
-    static unsigned char file[128 + 4 * 4096];
-    char head[119];
-    int n = 16 * channels * side * side;
-    char shape[64];
-    snprintf(shape, sizeof shape, side == 1 ? "(16, %d)" : "(16, %d, %d, %d)", channels, side,
-             side);
-    snprintf(head, sizeof head, "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }", shape);
-    memset(file, ' ', 128);
-    memcpy(file, "\x93NUMPY\x01\x00\x76\x00", 10);
-    memcpy(file + 10, head, strlen(head));
-    file[127] = '\n';
-    for (int i = 0; i < n; i++) {
-        float x = (float)(i * 37 % 17) / 4 - 2;
-        memcpy(file + 128 + 4 * i, &x, 4);
-    }
-    struct shr_dataset *data = NULL;
-    struct shr_err err = {0};
-    struct shr_bytes part = {file, 128 + 4 * (size_t)n};
-    if (shr_dataset_load(SHR_DATASET_NPY, &part, 1, NULL, &data, &err) != 0) {
-        fail_msg("%s", err.msg);
-    }
-    return data;
-}
-
 static struct shr_model *run_static(const struct shr_model *m, const struct shr_dataset *data,
                                     const char *arguments, struct shr_report *report)
 {
@@ -64,31 +34,12 @@ static struct shr_model *run_static(const struct shr_model *m, const struct shr_
     return r;
 }
 
-/* x (batch, 4) -> Gemm w (3, 4), b -> Relu -> Gemm w2 (2, 3), b2 -> y */
-static struct shr_model *mlp(void)
-{
-    struct shr_model *m = tiny_model(13);
-    struct shr_value *in[3] = {
-        tiny_input(m, "x", 2, (int64_t[]){-1, 4}),
-        tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){3, 4}, ramp),
-        tiny_constant(m, "b", SHR_DTYPE_F32, 1, (int64_t[]){3}, (double[]){1, -1, 0.5})};
-    struct shr_node *n = tiny_node(m, "Gemm", "fc1", in, 3, "g");
-    assert_int_equal(shr_node_set_int(&m->graph, n, "transB", 1, NULL), 0);
-    in[0] = shr_node_out(tiny_node(m, "Relu", "relu", n->out, 1, "h"), 0);
-    in[1] = tiny_constant(m, "w2", SHR_DTYPE_F32, 2, (int64_t[]){2, 3}, ramp + 9);
-    in[2] = tiny_constant(m, "b2", SHR_DTYPE_F32, 1, (int64_t[]){2}, (double[]){0.25, -0.5});
-    n = tiny_node(m, "Gemm", "fc2", in, 3, "y");
-    assert_int_equal(shr_node_set_int(&m->graph, n, "transB", 1, NULL), 0);
-    tiny_output(m, n);
-    return m;
-}
-
 /* ── Dynamic ────────────────────────────────────────────────────────────────────────────────── */
 
 static void quantize_dynamic_writes_the_form_that_runtimes_fuse(void **state)
 {
     (void)state;
-    struct shr_model *m = mlp(), *r = tiny_run(m, "quantize_dynamic", "", NULL, NULL);
+    struct shr_model *m = tiny_mlp(), *r = tiny_run(m, "quantize_dynamic", "", NULL, NULL);
     static const char *const expected[] = {
         "DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul", "Add", "Relu",
         "DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul", "Add"};
@@ -113,7 +64,8 @@ static void quantize_dynamic_writes_the_form_that_runtimes_fuse(void **state)
     for (int k = 0; k < 4; k++) {
         for (int n = 0; n < 3; n++) {
             double scale = shr_tensor_get(s, n);
-            assert_true(fabs(shr_tensor_get(q, k * 3 + n) * scale - ramp[n * 4 + k]) <= scale / 2);
+            assert_true(fabs(shr_tensor_get(q, k * 3 + n) * scale - tiny_ramp[n * 4 + k]) <=
+                        scale / 2);
         }
     }
     shr_model_free(r);
@@ -125,7 +77,7 @@ static void quantize_dynamic_shares_inputs_and_tied_weights(void **state)
     (void)state;
     struct shr_model *m = tiny_model(13);
     struct shr_value *x = tiny_input(m, "x", 2, (int64_t[]){-1, 4});
-    struct shr_value *w = tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 4}, ramp);
+    struct shr_value *w = tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 4}, tiny_ramp);
     struct shr_node *a = tiny_node(m, "MatMul", "a", (struct shr_value *[]){x, w}, 2, "p");
     struct shr_node *b = tiny_node(m, "MatMul", "b", (struct shr_value *[]){x, w}, 2, "q");
     tiny_output(m,
@@ -148,7 +100,7 @@ static void quantize_dynamic_folds_alpha_beta_and_transposes(void **state)
     struct shr_model *m = tiny_model(13);
     struct shr_value *in[3] = {
         tiny_input(m, "x", 2, (int64_t[]){4, -1}),
-        tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 2}, ramp),
+        tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 2}, tiny_ramp),
         tiny_constant(m, "b", SHR_DTYPE_F32, 1, (int64_t[]){2}, (double[]){8, -2})};
     struct shr_node *n = tiny_node(m, "Gemm", "fc", in, 3, "y");
     assert_int_equal(shr_node_set_int(&m->graph, n, "transA", 1, NULL), 0);
@@ -164,7 +116,7 @@ static void quantize_dynamic_folds_alpha_beta_and_transposes(void **state)
     double zero = shr_tensor_get(tiny_tensor(r, "w_zero_point"), 0);
     assert_int_equal(q->dtype, SHR_DTYPE_U8);
     for (int i = 0; i < 8; i++) {
-        assert_true(fabs((shr_tensor_get(q, i) - zero) * scale - -2 * ramp[i]) <= scale);
+        assert_true(fabs((shr_tensor_get(q, i) - zero) * scale - -2 * tiny_ramp[i]) <= scale);
     }
     shr_model_free(r);
     shr_model_free(m);
@@ -175,7 +127,7 @@ static void quantize_dynamic_says_what_stays_in_float_and_why(void **state)
     (void)state;
     struct shr_model *m = tiny_model(13);
     struct shr_value *x = tiny_input(m, "x", 2, (int64_t[]){-1, 4});
-    struct shr_value *w = tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 4}, ramp);
+    struct shr_value *w = tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 4}, tiny_ramp);
     struct shr_node *n = tiny_node(m, "MatMul", "fc", (struct shr_value *[]){x, w}, 2, "p");
     n = tiny_node(m, "MatMul", "attend", (struct shr_value *[]){n->out[0], x}, 2, "y");
     tiny_output(m, n);
@@ -205,8 +157,8 @@ static void quantize_dynamic_says_what_stays_in_float_and_why(void **state)
 static void quantize_static_writes_pairs_around_products_and_none_on_the_output(void **state)
 {
     (void)state;
-    struct shr_model *m = mlp();
-    struct shr_dataset *data = samples(4, 1);
+    struct shr_model *m = tiny_mlp();
+    struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_model *r = run_static(m, data, "calibration=minmax", NULL);
     assert_int_equal(count_ops(r, "QuantizeLinear"), 2);   /* x, and h behind the Relu */
     assert_int_equal(count_ops(r, "DequantizeLinear"), 6); /* and two weights, two biases */
@@ -225,8 +177,8 @@ static void quantize_static_writes_pairs_around_products_and_none_on_the_output(
 static void quantize_static_keeps_bias_int32_on_the_scale_of_the_sum(void **state)
 {
     (void)state;
-    struct shr_model *m = mlp();
-    struct shr_dataset *data = samples(4, 1);
+    struct shr_model *m = tiny_mlp();
+    struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_model *r = run_static(m, data, "calibration=minmax bias_correction=false", NULL);
     const struct shr_tensor *b = tiny_tensor(r, "b_q"), *bs = tiny_tensor(r, "b_s");
     assert_int_equal(b->dtype, SHR_DTYPE_I32);
@@ -246,8 +198,8 @@ static void quantize_static_keeps_bias_int32_on_the_scale_of_the_sum(void **stat
 static void bias_correction_restores_the_mean(void **state)
 {
     (void)state;
-    struct shr_model *m = mlp();
-    struct shr_dataset *data = samples(4, 1);
+    struct shr_model *m = tiny_mlp();
+    struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_model *r = run_static(m, data, "calibration=minmax reduce_range=true", NULL);
     double mean[4] = {0};
     for (int i = 0; i < 64; i++) {
@@ -261,7 +213,7 @@ static void bias_correction_restores_the_mean(void **state)
         double uncorrected = bias[n];
         for (int64_t k = 0; k < 4; k++) {
             double w = scale * shr_tensor_get(tiny_tensor(r, "w_q"), n * 4 + k);
-            real += mean[k] * ramp[n * 4 + k];
+            real += mean[k] * tiny_ramp[n * 4 + k];
             quantized += mean[k] * w;
             uncorrected += mean[k] * w;
         }
@@ -273,41 +225,11 @@ static void bias_correction_restores_the_mean(void **state)
     shr_model_free(m);
 }
 
-/* x -> Conv -> BatchNormalization -> Relu -> MaxPool -> Conv -> Add (the pool's output) -> y */
-static struct shr_model *cnn(void)
-{
-    struct shr_model *m = tiny_model(13);
-    const int64_t two = 2, *dim = &two;
-    struct shr_value *in[5] = {
-        tiny_input(m, "x", 4, (int64_t[]){-1, 1, 6, 6}),
-        tiny_constant(m, "w", SHR_DTYPE_F32, 4, (int64_t[]){2, 1, 3, 3}, ramp)};
-    struct shr_node *n = tiny_node(m, "Conv", "conv1", in, 2, "c");
-    in[0] = n->out[0];
-    in[1] = tiny_constant(m, "gamma", SHR_DTYPE_F32, 1, dim, ramp);
-    in[2] = tiny_constant(m, "beta", SHR_DTYPE_F32, 1, dim, ramp + 2);
-    in[3] = tiny_constant(m, "mean", SHR_DTYPE_F32, 1, dim, ramp + 4);
-    in[4] = tiny_constant(m, "var", SHR_DTYPE_F32, 1, dim, (double[]){1, 2});
-    n = tiny_node(m, "BatchNormalization", "bn", in, 5, "n");
-    n = tiny_node(m, "Relu", "relu", n->out, 1, "r");
-    n = tiny_node(m, "MaxPool", "pool", n->out, 1, "p");
-    assert_int_equal(shr_node_set_ints(&m->graph, n, "kernel_shape", (int64_t[]){2, 2}, 2, NULL),
-                     0);
-    struct shr_value *p = in[0] = n->out[0];
-    in[1] = tiny_constant(m, "w2", SHR_DTYPE_F32, 4, (int64_t[]){2, 2, 1, 1}, ramp + 6);
-    n = tiny_node(m, "Conv", "conv2", in, 2, "d");
-    n = tiny_node(m, "Add", "add", (struct shr_value *[]){p, n->out[0]}, 2, "a");
-    n = tiny_node(m, "Relu", "relu2", n->out, 1, "s");
-    in[0] = n->out[0];
-    in[1] = tiny_constant(m, "w3", SHR_DTYPE_F32, 4, (int64_t[]){2, 2, 1, 1}, ramp + 11);
-    tiny_output(m, tiny_node(m, "Conv", "conv3", in, 2, "y"));
-    return m;
-}
-
 static void quantize_static_shares_ranges_and_joins_activations(void **state)
 {
     (void)state;
-    struct shr_model *m = cnn();
-    struct shr_dataset *data = samples(1, 6);
+    struct shr_model *m = tiny_cnn();
+    struct shr_dataset *data = tiny_samples(1, 6);
     struct shr_report report = {0};
     struct shr_model *r = run_static(m, data, "calibration=minmax", &report);
     assert_int_equal(count_ops(r, "BatchNormalization"), 0);
@@ -336,7 +258,7 @@ static void quantize_static_raises_scales_that_a_bias_would_overflow(void **stat
         tiny_constant(m, "b", SHR_DTYPE_F32, 1, (int64_t[]){2}, (double[]){5, 5})};
     struct shr_node *n = tiny_node(m, "Gemm", "fc", in, 3, "y");
     tiny_output(m, n);
-    struct shr_dataset *data = samples(2, 1);
+    struct shr_dataset *data = tiny_samples(2, 1);
     struct shr_model *r = run_static(m, data, "", NULL);
     for (int64_t i = 0; i < 2; i++) {
         double b =
@@ -351,11 +273,11 @@ static void quantize_static_raises_scales_that_a_bias_would_overflow(void **stat
 static void quantize_static_leaves_what_the_filter_excludes(void **state)
 {
     (void)state;
-    struct shr_model *m = mlp();
-    struct shr_dataset *data = samples(4, 1);
+    struct shr_model *m = tiny_mlp();
+    struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_report report = {0};
     struct shr_model *r = run_static(m, data, "nodes.exclude=fc2", &report);
-    tiny_expect(r, "w2", ramp + 9);
+    tiny_expect(r, "w2", tiny_ramp + 9);
     assert_null(shr_graph_find(&r->graph, "h_q"));
     assert_true(tiny_note(&report, SHR_NOTE_SKIPPED, "fc2", "its name is in nodes.exclude"));
     shr_report_finish(&report);
@@ -367,8 +289,8 @@ static void quantize_static_leaves_what_the_filter_excludes(void **state)
 static void quantize_static_gives_the_same_bytes_for_the_same_seed(void **state)
 {
     (void)state;
-    struct shr_model *m = mlp();
-    struct shr_dataset *data = samples(4, 1);
+    struct shr_model *m = tiny_mlp();
+    struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_model *a = run_static(m, data, "samples=5", NULL);
     struct shr_model *b = run_static(m, data, "samples=5", NULL);
     SHR_EACH_VALUE (v, &a->graph) {
@@ -386,8 +308,8 @@ static void quantize_static_gives_the_same_bytes_for_the_same_seed(void **state)
 static void quantize_static_errors_name_the_cause(void **state)
 {
     (void)state;
-    struct shr_model *m = mlp();
-    struct shr_dataset *data = samples(4, 1), *wrong = samples(5, 1);
+    struct shr_model *m = tiny_mlp();
+    struct shr_dataset *data = tiny_samples(4, 1), *wrong = tiny_samples(5, 1);
     struct shr_err err = {0};
     assert_null(tiny_run(m, "quantize_static", "", NULL, &err));
     assert_int_equal(err.code, SHR_ERR_INVALID);
