@@ -110,7 +110,7 @@ void cli_print_json(const json_t *value)
 
 const char *cli_bytes(double bytes, char *text, size_t size)
 {
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    static const char *const units[] = {"B", "KB", "MB", "GB", "TB"};
     size_t unit = 0;
     while (bytes >= 1000 && unit + 1 < sizeof units / sizeof units[0]) {
         bytes /= 1000;

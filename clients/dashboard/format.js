@@ -1,7 +1,7 @@
 // Numbers and times as people read them.
 
 export function bytes(n) {
-  const units = ["B", "kB", "MB", "GB"];
+  const units = ["B", "KB", "MB", "GB"];
   let unit = 0;
   while (n >= 1000 && unit < units.length - 1) {
     n /= 1000;
