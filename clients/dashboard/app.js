@@ -144,10 +144,11 @@ function showTable({ columns, rows }) {
   const title = (column) => (column.unit ? `${column.title} (${column.unit})` : column.title);
   const [head, body] = [$("compare").tHead, $("compare").tBodies[0]];
   head.replaceChildren(element("tr", {},
-    element("th", { scope: "col" }, "Model"), element("th", { scope: "col" }, "Step"),
+    ...["Model", "Job", "Step"].map((title) => element("th", { scope: "col" }, title)),
     ...columns.map((column) => element("th", { scope: "col", className: "number" }, title(column)))));
   body.replaceChildren(...rows.map((row) => element("tr", {},
-    element("td", {}, row.model), element("th", { scope: "row" }, row.pass),
+    element("td", {}, row.model), element("td", {}, jobs.get(row.job)?.name || row.job_name || ""),
+    element("th", { scope: "row" }, row.pass),
     ...columns.map((column) => cellOf(column, row)))));
 
   const reasons = new Set(rows.flatMap((row) => Object.values(row.why ?? {})));
