@@ -135,7 +135,7 @@ function cellOf(column, row) {
   }
   let className = "number";
   if (column.name.startsWith("speedup") || column.name === "compression") {
-    className += value > 1.005 ? " better" : value < 0.995 ? " worse" : "";
+    className += value > 1.02 ? " better" : value < 0.98 ? " worse" : "";
   }
   return element("td", { className }, metric(column, value));
 }
