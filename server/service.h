@@ -1,9 +1,9 @@
 /* The service: all that shrinkd can do for a client, without HTTP. api/ calls this and nothing
  * lower.
  *
- * Requests and answers are JSON values as openapi.json describes them (jansson; a returned json_t is
- * the caller's). Errors carry a code from base/err.def and name the field. Thread: any, for every
- * function, unless told. No call waits for a job. */
+ * Requests and answers are JSON values as openapi.json describes them (jansson; a returned json_t
+ * is the caller's). Errors carry a code from base/err.def and name the field. Thread: any, for
+ * every function, unless told. No call waits for a job. */
 #ifndef SRV_SERVICE_H
 #define SRV_SERVICE_H
 
