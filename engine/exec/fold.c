@@ -1,10 +1,16 @@
-/* Constant folding: what does not depend on an input is computed once, when the plan is made.
+/* Constant folding: what does not depend on an input is computed once, when the plan is made,
+ * unless it is too large; then it is computed in the arena, which has a limit of its own.
  *
  * A node is folded when all its inputs are constant, or when inference alone says what its outputs
  * hold (Shape, and arithmetic on shapes). The results become constants of the plan's clone. */
 #include <string.h>
 
 #include "exec/step.h"
+
+enum {
+    FREE_BYTES = 1 << 28, /* that results may take in any model */
+    GROWTH = 8            /* and so many times its constants: int8 to float32, and once more */
+};
 
 /* Everything one node needs to run outside of a plan. */
 struct fold {
@@ -209,7 +215,28 @@ out:
     return rc;
 }
 
-static int fold_one(struct shr_plan *plan, struct shr_node *node, bool keep_quantized,
+/* Takes the bytes of the outputs from the room that is left; false when they are too many. */
+static bool take_room(const struct shr_node *node, size_t *room)
+{
+    size_t left = *room;
+    for (size_t i = 0; i < node->n_out; i++) {
+        const struct shr_value *v = node->out[i];
+        int64_t count = 0;
+        size_t bytes = 0;
+        if (v == NULL) {
+            continue;
+        }
+        if (!shr_dims_count(v->type.rank, v->type.dim, &count) ||
+            !shr_size_mul((size_t)count, shr_dtype_size(v->type.dtype), &bytes) || bytes > left) {
+            return false;
+        }
+        left -= bytes;
+    }
+    *room = left;
+    return true;
+}
+
+static int fold_one(struct shr_plan *plan, struct shr_node *node, bool keep_quantized, size_t *room,
                     struct shr_err *err)
 {
     if (node->n_out > SHR_OP_MAX_OUT || node->op == NULL) {
@@ -223,7 +250,7 @@ static int fold_one(struct shr_plan *plan, struct shr_node *node, bool keep_quan
         }
     }
     if (!all_constant(node) || !has_known_outputs(node) ||
-        (keep_quantized && shr_node_is(node, "DequantizeLinear"))) {
+        (keep_quantized && shr_node_is(node, "DequantizeLinear")) || !take_room(node, room)) {
         return SHR_OK;
     }
     return fold_node(plan, node, err);
@@ -232,9 +259,15 @@ static int fold_one(struct shr_plan *plan, struct shr_node *node, bool keep_quan
 int shr__plan_fold(struct shr_plan *plan, bool keep_quantized, struct shr_err *err)
 {
     struct shr_graph *g = &plan->model->graph;
+    size_t room = FREE_BYTES;
+    SHR_EACH_VALUE (v, g) {
+        if (shr_value_is_constant(v)) { /* in memory: no overflow */
+            room += GROWTH * shr_tensor_bytes(&v->constant);
+        }
+    }
     for (struct shr_node *node = g->first_node, *next; node != NULL; node = next) {
         next = node->next;
-        int rc = fold_one(plan, node, keep_quantized, err);
+        int rc = fold_one(plan, node, keep_quantized, &room, err);
         if (rc != 0) {
             return rc;
         }

@@ -223,7 +223,7 @@ static int64_t conv_macs(const struct shr_node *node, const struct shr_type *in,
                          const struct shr_type *out)
 {
     (void)node;
-    return shr_dims_product(out->dim, 0, out->rank) * shr_dims_product(in[1].dim, 1, in[1].rank);
+    return shr_op_macs(out, in[1].rank - 1, in[1].dim + 1);
 }
 
 static const struct shr_op rows[] = {

@@ -325,7 +325,7 @@ static int64_t conv_integer_macs(const struct shr_node *node, const struct shr_t
                                  const struct shr_type *out)
 {
     (void)node;
-    return shr_dims_product(out->dim, 0, out->rank) * shr_dims_product(in[1].dim, 1, in[1].rank);
+    return shr_op_macs(out, in[1].rank - 1, in[1].dim + 1);
 }
 
 static int qlinear_conv_infer(struct shr_infer *c, struct shr_err *err)
@@ -343,7 +343,7 @@ static int64_t qlinear_conv_macs(const struct shr_node *node, const struct shr_t
                                  const struct shr_type *out)
 {
     (void)node;
-    return shr_dims_product(out->dim, 0, out->rank) * shr_dims_product(in[3].dim, 1, in[3].rank);
+    return shr_op_macs(out, in[3].rank - 1, in[3].dim + 1);
 }
 
 static const struct shr_op rows[] = {

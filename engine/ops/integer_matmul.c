@@ -295,7 +295,7 @@ static int64_t product_macs(const struct shr_node *node, const struct shr_type *
 {
     bool trans = shr_node_int(node, "transA", 0) != 0; /* of QGemm */
     const struct shr_type *a = &in[0];
-    return shr_dims_product(out->dim, 0, out->rank) * a->dim[trans ? 0 : a->rank - 1];
+    return shr_op_macs(out, 1, &a->dim[trans ? 0 : a->rank - 1]);
 }
 
 static const struct shr_op rows[] = {

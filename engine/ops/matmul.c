@@ -88,7 +88,7 @@ static int64_t matmul_macs(const struct shr_node *node, const struct shr_type *i
                            const struct shr_type *out)
 {
     (void)node;
-    return shr_dims_product(out->dim, 0, out->rank) * in[0].dim[in[0].rank - 1];
+    return shr_op_macs(out, 1, &in[0].dim[in[0].rank - 1]);
 }
 
 /* ── Gemm ───────────────────────────────────────────────────────────────────────────────────── */
@@ -262,7 +262,7 @@ static int gemm_forward(const struct shr_op_call *c, struct shr_err *err)
 static int64_t gemm_macs(const struct shr_node *node, const struct shr_type *in,
                          const struct shr_type *out)
 {
-    return out->dim[0] * out->dim[1] * in[0].dim[shr_node_int(node, "transA", 0) != 0 ? 0 : 1];
+    return shr_op_macs(out, 1, &in[0].dim[shr_node_int(node, "transA", 0) != 0 ? 0 : 1]);
 }
 
 static const struct shr_op rows[] = {

@@ -191,7 +191,7 @@ static int split_infer(struct shr_infer *c, struct shr_err *err)
             code = shr_op_fail(c->node, err, SHR_ERR_INVALID, "split[%zu] is %lld", i,
                                (long long)size);
         }
-        sum += known ? size : 0;
+        sum += code == SHR_OK && known ? size : 0;
         shr_type_copy_shape(&c->out[i], x);
         shr_type_set_dim(&c->out[i], axis, size, NULL);
     }

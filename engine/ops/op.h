@@ -73,7 +73,7 @@ struct shr_op {
     enum shr_quant_role quant_role;
     enum shr_prune_role prune_role;
     int weight_slot, bias_slot; /* of WEIGHTED rows; -1 = none */
-    /* Multiply-accumulates of a node with known shapes; NULL = 0. */
+    /* Multiply-accumulates of a node with known shapes, -1 = too many to count; NULL = 0. */
     int64_t (*macs)(const struct shr_node *node, const struct shr_type *in,
                     const struct shr_type *out);
     bool in_place; /* output 0 may overwrite input 0 (same bytes, elementwise) */

@@ -470,8 +470,10 @@ static int64_t lstm_macs(const struct shr_node *node, const struct shr_type *in,
 {
     (void)node;
     (void)out;
-    return in[X].dim[0] * in[X].dim[1] * in[R].dim[0] * in[R].dim[1] *
-           (in[X].dim[2] + in[R].dim[2]);
+    const int64_t *x = in[X].dim, *r = in[R].dim;
+    const struct shr_type gates = {.rank = 4, .dim = {x[0], x[1], r[0], r[1]}};
+    int64_t each = x[2] <= INT64_MAX - r[2] ? x[2] + r[2] : -1;
+    return shr_op_macs(&gates, 1, &each);
 }
 
 static const struct shr_op rows[] = {

@@ -273,3 +273,13 @@ int64_t shr_dims_product(const int64_t *dim, int from, int to)
     }
     return n;
 }
+
+int64_t shr_op_macs(const struct shr_type *out, int n, const int64_t *dim)
+{
+    int64_t elements, each;
+    if (!shr_dims_count(out->rank, out->dim, &elements) || !shr_dims_count(n, dim, &each) ||
+        (each > 0 && elements > INT64_MAX / each)) {
+        return -1;
+    }
+    return elements * each;
+}

@@ -84,6 +84,9 @@ int shr_infer_broadcast(struct shr_infer *c, struct shr_err *err); /* all inputs
 /* Product of dims [from, to). */
 int64_t shr_dims_product(const int64_t *dim, int from, int to);
 
+/* Elements of the output times the product of n dims, for macs; -1 when it does not fit. */
+int64_t shr_op_macs(const struct shr_type *out, int n, const int64_t *dim);
+
 /* ── Walks ──────────────────────────────────────────────────────────────────────────────────── */
 
 enum { SHR_WALK_MAX = 3 };

@@ -127,6 +127,10 @@ int shr_window_init(struct shr_window *w, const struct shr_node *node, const str
     for (int i = 0; code == SHR_OK && i < w->n; i++) {
         struct shr_window_axis *a = &w->axis[first + i];
         a->in = x->dim[2 + i];
+        if (a->in > INT64_MAX / 2) { /* so that pads and strides can be added */
+            return shr_op_fail(node, err, SHR_ERR_LIMIT, "input dim %d is %lld", 2 + i,
+                               (long long)a->in);
+        }
         a->stride = strides[i];
         a->dilation = dilations[i];
         a->pad_lo = pads[i];

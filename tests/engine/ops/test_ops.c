@@ -262,6 +262,50 @@ static void hostile_numbers_do_not_overflow(void **state)
     infer(m);
     assert_type(y, SHR_DTYPE_F32, DIMS(-1, 1));
     shr_model_free(m);
+
+    m = build_model();
+    x = build_input(m, "x", SHR_DTYPE_F32, DIMS(1, 1, INT64_MAX, 8));
+    build_node(m, "MaxPool", "p", x, NULL);
+    build_ints(m, "kernel_shape", (int64_t[]){2, 2}, 2);
+    assert_refused(m, SHR_ERR_LIMIT, "MaxPool 'p': input dim 2 is 9223372036854775807");
+
+    m = build_model();
+    x = build_input(m, "x", SHR_DTYPE_F32, DIMS(8));
+    build_node(m, "Split", "s", x, build_i64(m, "n", (int64_t[]){INT64_MAX, INT64_MAX}, 2), NULL);
+    assert_refused(m, SHR_ERR_INVALID, "Split 's': 2 sizes for 1 outputs");
+}
+
+static void multiplications_that_cannot_be_counted_are_told(void **state)
+{
+    (void)state;
+    const struct shr_type huge = f32_type(2, (int64_t[]){INT64_MAX, INT64_MAX});
+    const struct shr_type cube = f32_type(3, (int64_t[]){INT64_MAX, INT64_MAX, INT64_MAX});
+    const struct shr_type in[8] = {cube, cube, cube, cube, cube, cube, cube, cube};
+    const char *const ops[] = {"Conv",        "MatMul",      "Gemm",         "LSTM",
+                               "ConvInteger", "QLinearConv", "MatMulInteger"};
+    struct shr_model *m = build_model();
+    build_node(m, "Relu", "r", build_input(m, "x", SHR_DTYPE_F32, DIMS(1)), NULL);
+    for (size_t i = 0; i < SHR_COUNT_OF(ops); i++) {
+        const struct shr_op *row = shr_op_find("", ops[i], 13);
+        assert_non_null(row);
+        assert_int_equal(row->macs(build_last(m), in, &huge), -1);
+    }
+    shr_model_free(m);
+}
+
+static void large_constants_are_left_to_the_arena_and_its_limit(void **state)
+{
+    (void)state;
+    struct shr_model *m = build_model();
+    struct shr_value *shape = build_i64(m, "shape", (int64_t[]){INT64_C(1) << 40}, 1);
+    struct shr_value *x = build_input(m, "x", SHR_DTYPE_F32, DIMS(1));
+    struct shr_value *c = build_node(m, "ConstantOfShape", "c", shape, NULL);
+    build_output(m, build_node(m, "Add", "y", c, x, NULL));
+    shr_model_resolve(m);
+    struct shr_err err = {0};
+    struct shr_plan *plan = NULL;
+    assert_int_equal(shr_plan_new(m, &(struct shr_plan_opts){0}, &plan, &err), SHR_ERR_LIMIT);
+    shr_model_free(m);
 }
 
 /* ── Running ────────────────────────────────────────────────────────────────────────────────── */
@@ -341,6 +385,8 @@ int main(void)
         cmocka_unit_test(wrong_numbers_of_inputs_are_refused),
         cmocka_unit_test(a_contradicted_declaration_is_refused),
         cmocka_unit_test(hostile_numbers_do_not_overflow),
+        cmocka_unit_test(multiplications_that_cannot_be_counted_are_told),
+        cmocka_unit_test(large_constants_are_left_to_the_arena_and_its_limit),
         cmocka_unit_test(a_type_that_does_not_run_is_named_by_the_plan),
         cmocka_unit_test(an_index_out_of_range_is_an_error),
         cmocka_unit_test(an_integer_divided_by_zero_is_an_error),
