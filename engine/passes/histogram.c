@@ -112,6 +112,8 @@ static double divergence(const double *counts, int bins, int levels, double abov
     return sum;
 }
 
+static const double MOST_CUT = 0.1; /* of the values, by a threshold */
+
 void shr_histogram_entropy(const struct shr_histogram *h, double *ret_min, double *ret_max)
 {
     if (is_flat(h)) {
@@ -128,7 +130,8 @@ void shr_histogram_entropy(const struct shr_histogram *h, double *ret_min, doubl
     int best = used, levels = SHR_HISTOGRAM_LEVELS;
     levels *= h->min == 0 || h->max == 0 ? 2 : 1;
     double least = INFINITY, above = 0;
-    for (int bins = used; bins >= levels; bins--) {
+    /* With nearly everything in the last bin, P and Q are alike and say nothing. */
+    for (int bins = used; bins >= levels && above <= MOST_CUT * total; bins--) {
         double kl = divergence(counts, bins, levels, above, total);
         if (kl < least) {
             least = kl;

@@ -12,6 +12,7 @@ import numpy as np
 
 N = 10007
 BINS, LEVELS = 2048, 128
+MOST_CUT = 0.1
 EPSILON = 1e-4
 
 
@@ -42,6 +43,8 @@ def entropy(x):
     levels = LEVELS if x.min() < 0 < x.max() else 2 * LEVELS
     best, least = BINS, np.inf
     for bins in range(np.flatnonzero(counts)[-1] + 1, levels - 1, -1):
+        if counts[bins:].sum() > MOST_CUT * counts.sum():
+            break
         p = counts[:bins].copy()
         p[-1] += counts[bins:].sum()
         q = np.zeros(bins)

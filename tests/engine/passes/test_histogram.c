@@ -116,6 +116,24 @@ static void entropy_threshold_is_that_of_numpy(void **state)
     }
 }
 
+/* As of a Sigmoid: with all but a few values cut off, what is left looks like what was. */
+static void entropy_does_not_cut_off_nearly_everything(void **state)
+{
+    (void)state;
+    for (int64_t i = 0; i < N; i++) {
+        samples[i] = 0.5f + 0.4f * uniform(i, 7919) * uniform(i, 7919) * uniform(i, 7919);
+    }
+    count(&h, N);
+    double min, max;
+    int64_t cut = 0;
+    shr_histogram_entropy(&h, &min, &max);
+    for (int64_t i = 0; i < N; i++) {
+        cut += (double)samples[i] > max;
+    }
+    assert_true(min == 0 || min == (double)h.min);
+    assert_true(cut <= N / 10);
+}
+
 static void percentile_is_that_of_numpy_within_a_bin(void **state)
 {
     (void)state;
@@ -191,6 +209,7 @@ int main(void)
         cmocka_unit_test(histogram_does_not_depend_on_the_order),
         cmocka_unit_test(histogram_counts_each_value_in_the_bin_that_holds_it),
         cmocka_unit_test(entropy_threshold_is_that_of_numpy),
+        cmocka_unit_test(entropy_does_not_cut_off_nearly_everything),
         cmocka_unit_test(percentile_is_that_of_numpy_within_a_bin),
         cmocka_unit_test(mse_range_is_that_of_numpy_within_two_steps),
         cmocka_unit_test(percentile_100_is_the_range_that_was_seen),
