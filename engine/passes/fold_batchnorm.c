@@ -166,6 +166,9 @@ static int fold_one(struct shr_graph *g, struct batchnorm *bn, struct shr_arena 
     if (why == NULL && !find_linear(bn->node, &l)) {
         why = "no Conv, Gemm or MatMul that it could go into is before it";
     }
+    if (why == NULL && shr_node_out(bn->node, 0)->captured) {
+        why = "a subgraph reads its result";
+    }
     const struct shr_tensor *w = why == NULL ? f32_in(l.weighted, 1) : NULL;
     if (why == NULL && (w == NULL || w->rank <= l.axis || w->dim[l.axis] != bn->n)) {
         why = "the weights before it are not constant float32 of its channels";

@@ -1,16 +1,20 @@
 /* Constant folding: what does not depend on an input is computed once and stored.
  *
  * The nodes to fold are cut out as a model of their own and run by the executor. Not folded: what
- * would make the model larger (Expand of one number), and DequantizeLinear, whose small input is
- * the point of it. */
+ * would make the model larger (Expand of one number), DequantizeLinear, whose small input is the
+ * point of it, and float16 arithmetic, which does not run here. */
 #include "base/mem.h"
 #include "base/vec.h"
 #include "exec/plan.h"
 #include "passes/edit.h"
 
-enum { FREE_BYTES = 1024 }; /* growth that does not matter */
+enum {
+    FREE_BYTES = 1024, /* growth that does not matter */
+    GROWTH = 4         /* what all results together may take, in bytes of the constants */
+};
 
 struct fold {
+    size_t room;           /* bytes left for results */
     struct shr_map values; /* those that will be known, by name */
     SHR_VEC(struct shr_value *) wanted;
 };
@@ -33,24 +37,31 @@ static size_t bytes_of(const struct shr_value *v)
     return bytes;
 }
 
+static bool is_short_float(const struct shr_value *v)
+{
+    return v != NULL && (v->type.dtype == SHR_DTYPE_F16 || v->type.dtype == SHR_DTYPE_BF16);
+}
+
 static bool can_fold(const struct fold *f, const struct shr_node *node)
 {
     if (node->op == NULL || node->n_in == 0 || shr_node_is(node, "DequantizeLinear")) {
         return false;
     }
-    size_t before = FREE_BYTES;
+    size_t before = FREE_BYTES, after = 0;
     for (size_t i = 0; i < node->n_in; i++) {
         const struct shr_value *v = shr_node_in(node, i);
-        if (!is_known(f, v)) {
+        if (!is_known(f, v) || is_short_float(v)) {
             return false;
         }
         before += v != NULL ? bytes_of(v) : 0;
     }
     for (size_t i = 0; i < node->n_out; i++) {
         const struct shr_value *v = shr_node_out(node, i);
-        if (v != NULL && (v->is_output || v->captured || bytes_of(v) > before)) {
+        if (v != NULL && (v->is_output || v->captured || bytes_of(v) > before ||
+                          bytes_of(v) > f->room - after)) {
             return false;
         }
+        after += v != NULL ? bytes_of(v) : 0;
     }
     return true;
 }
@@ -77,13 +88,19 @@ static bool read_by_others(const struct fold *f, struct shr_value *v)
 
 static int find(struct fold *f, struct shr_graph *g, struct shr_err *err)
 {
+    f->room = FREE_BYTES;
+    SHR_EACH_VALUE (v, g) {
+        f->room += shr_value_is_constant(v) ? GROWTH * shr_tensor_bytes(&v->constant) : 0;
+    }
     SHR_EACH_NODE (node, g) {
-        for (size_t i = 0; i < node->n_out && can_fold(f, node); i++) {
+        bool folds = can_fold(f, node);
+        for (size_t i = 0; i < node->n_out && folds; i++) {
             struct shr_value *v = shr_node_out(node, i);
             int code = v != NULL ? shr_map_put(&f->values, v->name, v, err) : SHR_OK;
             if (code != SHR_OK) {
                 return code;
             }
+            f->room -= v != NULL ? bytes_of(v) : 0;
         }
     }
     SHR_EACH_NODE (node, g) {
@@ -150,6 +167,33 @@ static int adopt(struct fold *f, struct shr_graph *g, const struct shr_plan *pla
     return SHR_OK;
 }
 
+/* Computes the wanted values. What cannot be computed (an index out of range, a type that does not
+ * run here) is no reason to refuse the model: the nodes stay. */
+static int compute(const struct fold *f, const struct shr_model *model, struct shr_report *report,
+                   struct shr_model **ret_part, struct shr_plan **ret_plan, struct shr_err *err)
+{
+    struct shr_plan *plan = NULL;
+    struct shr_err why = {0};
+    int code = cut_out(f, model, ret_part, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    code = shr_plan_new(*ret_part, &(struct shr_plan_opts){.no_fuse = true}, &plan, &why);
+    if (code == SHR_OK) {
+        code = shr_plan_run(plan, NULL, &why);
+    }
+    if (code == SHR_OK) {
+        *ret_plan = plan;
+        return SHR_OK;
+    }
+    shr_plan_free(plan);
+    if (code == SHR_ERR_UNSUPPORTED || code == SHR_ERR_INVALID || code == SHR_ERR_LIMIT) {
+        shr_report_note(report, SHR_NOTE_SKIPPED, "", "constants were not computed: %s", why.msg);
+        return SHR_OK;
+    }
+    return shr_err_set(err, code, "%s", why.msg);
+}
+
 int shr_fold_constants(struct shr_model *model, struct shr_report *report, struct shr_err *err)
 {
     struct fold f = {0};
@@ -159,14 +203,8 @@ int shr_fold_constants(struct shr_model *model, struct shr_report *report, struc
     if (code != SHR_OK || f.wanted.n == 0) {
         goto out;
     }
-    code = cut_out(&f, model, &part, err);
-    if (code == SHR_OK) {
-        code = shr_plan_new(part, &(struct shr_plan_opts){.no_fuse = true}, &plan, err);
-    }
-    if (code == SHR_OK) {
-        code = shr_plan_run(plan, NULL, err);
-    }
-    if (code == SHR_OK) {
+    code = compute(&f, model, report, &part, &plan, err);
+    if (code == SHR_OK && plan != NULL) {
         code = adopt(&f, &model->graph, plan, report, err);
     }
 out:

@@ -32,7 +32,8 @@ static bool is_idle_dropout(const struct shr_node *node)
         return false;
     }
     return training == NULL ||
-           (shr_value_is_constant(training) && shr_tensor_get(&training->constant, 0) == 0);
+           (shr_value_is_constant(training) && shr_tensor_count(&training->constant) == 1 &&
+            shr_tensor_get(&training->constant, 0) == 0);
 }
 
 /* ── MatMul + Add ───────────────────────────────────────────────────────────────────────────── */
@@ -85,6 +86,9 @@ static int fuse_transposes(struct shr_graph *g, struct shr_node *node, struct sh
     int64_t perm[SHR_MAX_RANK];
     bool identity = true;
     for (size_t i = 0; i < n; i++) {
+        if (outer[i] < 0 || outer[i] >= (int64_t)n) { /* of unknown rank, so inference let it be */
+            return SHR_OK;
+        }
         perm[i] = inner[outer[i]];
         identity = identity && perm[i] == (int64_t)i;
     }

@@ -290,6 +290,21 @@ static int transpose_input(struct dynamic *d, struct shr_node *node, struct shr_
                : shr_node_set_ints(d->g, transpose, "perm", (const int64_t[]){1, 0}, 2, err);
 }
 
+/* The product takes the place of the node's result; one that a subgraph reads keeps its name. */
+static int replace_node(struct dynamic *d, struct shr_node *node, struct shr_value *product,
+                        struct shr_err *err)
+{
+    struct shr_value *out = shr_node_out(node, 0);
+    if (!out->captured) {
+        shr_edit_bypass(d->g, node, product);
+        return SHR_OK;
+    }
+    struct shr_node *next = node->next;
+    const char *name = node->name;
+    shr_graph_remove_node(d->g, node);
+    return shr_graph_add_node(d->g, next, "", "Identity", name, &product, 1, &out, 1, NULL, err);
+}
+
 static int quantize_node(struct dynamic *d, struct shr_node *node, struct shr_err *err)
 {
     struct input input = {0};
@@ -315,10 +330,7 @@ static int quantize_node(struct dynamic *d, struct shr_node *node, struct shr_er
         code = add(d, node, "Add", product->name, "_bias", (struct shr_value *[]){product, bias}, 2,
                    NULL, &product, err);
     }
-    if (code == SHR_OK) {
-        shr_edit_bypass(d->g, node, product);
-    }
-    return code;
+    return code == SHR_OK ? replace_node(d, node, product, err) : code;
 }
 
 static int quantize_all(struct dynamic *d, const struct shr_ctx *ctx, struct shr_err *err)

@@ -1,5 +1,9 @@
 /* Running a pass: what it needs is there, its result is a sound graph, its errors carry its name.
  * Thread: one per call. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/map.h"
 #include "passes/pass.h"
 
 static int check_needs(const struct shr_pass *pass, const struct shr_pass_call *call,
@@ -27,6 +31,36 @@ static int check_needs(const struct shr_pass *pass, const struct shr_pass_call *
     return SHR_OK;
 }
 
+/* ONNX Runtime refuses two nodes of one name, and what a pass adds may be called like a node that
+ * is there, or was added by another run of it: the later one gets a number. */
+static int separate_names(struct shr_graph *g, struct shr_err *err)
+{
+    struct shr_map names = {0};
+    int code = SHR_OK;
+    size_t number = 0;
+    for (struct shr_node *node = g->first_node; node != NULL && code == SHR_OK; node = node->next) {
+        const char *stem = node->name;
+        const size_t size = strlen(stem) + 24; /* "_" and the digits of a size_t */
+        if (stem[0] == 0) {
+            continue;
+        }
+        if (shr_map_get(&names, stem) != NULL) {
+            char *name = shr_arena_new(g->arena, 1, size);
+            if (name == NULL) {
+                code = shr_err_set(err, SHR_ERR_NOMEM, "out of memory for names of nodes");
+                break;
+            }
+            do {
+                snprintf(name, size, "%s_%zu", stem, ++number);
+            } while (shr_map_get(&names, name) != NULL);
+            node->name = name;
+        }
+        code = shr_map_put(&names, node->name, node, err);
+    }
+    shr_map_finish(&names);
+    return code;
+}
+
 int shr_pass_run(const struct shr_pass *pass, struct shr_pass_call *call, struct shr_err *err)
 {
     call->ret_model = NULL;
@@ -36,6 +70,9 @@ int shr_pass_run(const struct shr_pass *pass, struct shr_pass_call *call, struct
     }
     if (code == SHR_OK) {
         code = pass->run(call, err);
+    }
+    if (code == SHR_OK) {
+        code = separate_names(&call->ret_model->graph, err);
     }
     if (code == SHR_OK) {
         shr_model_resolve(call->ret_model);

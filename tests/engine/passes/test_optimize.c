@@ -172,6 +172,48 @@ static void constants_are_computed_once(void **state)
     shr_model_free(m);
 }
 
+static void constants_that_cannot_be_computed_stay(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_model(13);
+    struct shr_value *x = tiny_input(m, "x", 2, (int64_t[]){-1, 4});
+    struct shr_value *v = tiny_constant(m, "a", SHR_DTYPE_F64, 1, (int64_t[]){4}, ramp);
+    v = shr_node_out(tiny_node(m, "Exp", "exp", &v, 1, "e"), 0);
+    struct shr_node *n = tiny_node(m, "Cast", "cast", &v, 1, "c");
+    assert_int_equal(shr_node_set_int(&m->graph, n, "to", SHR_DTYPE_F32, NULL), 0);
+    tiny_output(m,
+                tiny_node(m, "Add", "add", (struct shr_value *[]){x, shr_node_out(n, 0)}, 2, "y"));
+    struct shr_report report = {0};
+    struct shr_model *r = tiny_run(m, "optimize", "", &report, NULL);
+    assert_non_null(r);
+    assert_int_equal(count_ops(r, "Exp"), 1);
+    assert_true(tiny_note(&report, SHR_NOTE_SKIPPED, "", "of type float64"));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_model_free(m);
+}
+
+/* The rank of what an unknown operator gives is not known, so nobody has checked them. */
+static void hostile_permutations_are_not_followed(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_model(13);
+    struct shr_value *v = tiny_input(m, "x", 2, (int64_t[]){-1, 4});
+    v = shr_node_out(tiny_node(m, "NoSuchOperator", "odd", &v, 1, "o"), 0);
+    struct shr_node *n = tiny_node(m, "Transpose", "t1", &v, 1, "u");
+    assert_int_equal(shr_node_set_ints(&m->graph, n, "perm", (int64_t[]){1, 0}, 2, NULL), 0);
+    v = shr_node_out(n, 0);
+    n = tiny_node(m, "Transpose", "t2", &v, 1, "v");
+    const int64_t hostile[2] = {INT64_C(1) << 40, -7};
+    assert_int_equal(shr_node_set_ints(&m->graph, n, "perm", hostile, 2, NULL), 0);
+    tiny_output(m, n);
+    struct shr_model *r = tiny_run(m, "optimize", "", NULL, NULL);
+    assert_non_null(r);
+    assert_int_equal(count_ops(r, "Transpose"), 2);
+    shr_model_free(r);
+    shr_model_free(m);
+}
+
 static void idle_nodes_and_undone_transposes_go(void **state)
 {
     (void)state;
@@ -229,6 +271,8 @@ int main(void)
         cmocka_unit_test(batchnorm_goes_into_matmul_and_add_without_fusing_them),
         cmocka_unit_test(batchnorm_stays_when_others_read_before_it),
         cmocka_unit_test(constants_are_computed_once),
+        cmocka_unit_test(constants_that_cannot_be_computed_stay),
+        cmocka_unit_test(hostile_permutations_are_not_followed),
         cmocka_unit_test(idle_nodes_and_undone_transposes_go),
         cmocka_unit_test(identity_between_input_and_output_stays),
         cmocka_unit_test(unknown_operators_do_not_stop_it),

@@ -122,6 +122,35 @@ static void quantize_dynamic_folds_alpha_beta_and_transposes(void **state)
     shr_model_free(m);
 }
 
+/* ONNX Runtime refuses two nodes of one name. */
+static void names_of_added_nodes_are_not_taken(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_model(13);
+    struct shr_value *x = tiny_input(m, "x", 2, (int64_t[]){4, -1});
+    struct shr_value *v = tiny_constant(m, "v", SHR_DTYPE_F32, 2, (int64_t[]){4, 2}, tiny_ramp);
+    struct shr_value *w = tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 2}, tiny_ramp);
+    for (int i = 0; i < 2; i++) { /* both transpose the same input */
+        struct shr_node *n =
+            tiny_node(m, "Gemm", i == 0 ? "x_transposed" : "x_QuantizeLinear",
+                      (struct shr_value *[]){x, i == 0 ? v : w}, 2, i == 0 ? "y" : "z");
+        assert_int_equal(shr_node_set_int(&m->graph, n, "transA", 1, NULL), 0);
+        tiny_output(m, n);
+    }
+    struct shr_model *once =
+        tiny_run(m, "quantize_dynamic", "nodes.include=*_transposed", NULL, NULL);
+    struct shr_model *twice = tiny_run(once, "quantize_dynamic", "", NULL, NULL);
+    assert_non_null(twice);
+    SHR_EACH_NODE (a, &twice->graph) {
+        SHR_EACH_NODE (b, &twice->graph) {
+            assert_true(a == b || strcmp(a->name, b->name) != 0);
+        }
+    }
+    shr_model_free(twice);
+    shr_model_free(once);
+    shr_model_free(m);
+}
+
 static void quantize_dynamic_says_what_stays_in_float_and_why(void **state)
 {
     (void)state;
@@ -334,6 +363,7 @@ int main(void)
         cmocka_unit_test(quantize_dynamic_writes_the_form_that_runtimes_fuse),
         cmocka_unit_test(quantize_dynamic_shares_inputs_and_tied_weights),
         cmocka_unit_test(quantize_dynamic_folds_alpha_beta_and_transposes),
+        cmocka_unit_test(names_of_added_nodes_are_not_taken),
         cmocka_unit_test(quantize_dynamic_says_what_stays_in_float_and_why),
         cmocka_unit_test(quantize_static_writes_pairs_around_products_and_none_on_the_output),
         cmocka_unit_test(quantize_static_keeps_bias_int32_on_the_scale_of_the_sum),
