@@ -133,7 +133,7 @@ static void make_views(struct shr_graph *g)
             continue;
         }
         bool out_is_told = out->is_output || out->captured;
-        if (!(has_own_bytes(in) && out_is_told)) {
+        if (!(out_is_told && has_own_bytes(in))) { /* in this order: chains of views are long */
             node->op = &shr__fused_view;
         }
     }

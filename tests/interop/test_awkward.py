@@ -664,6 +664,98 @@ def input_read_by_many():
     )
 
 
+@awkward
+def attention():
+    return model(
+        [
+            node("MatMul", "x a", "q"),
+            node("MatMul", "x b", "k"),
+            node("MatMul", "x c", "v"),
+            node("Transpose", "k", "t", perm=[0, 2, 1]),
+            node("MatMul", "q t", "s"),
+            node("Mul", "s root", "scaled"),
+            node("Softmax", "scaled", "p", axis=-1),
+            node("MatMul", "p v", "o"),
+            node("MatMul", "o d", "e"),
+            node("Add", "e x", "f"),
+            node("LayerNormalization", "f gamma beta", "y"),
+        ],
+        {"x": ["N", 5, 8]}, {"y": ["N", 5, 8]},
+        {
+            "a": w(8, 8), "b": w(8, 8), "c": w(8, 8), "d": w(8, 8), "root": np.float32(0.35),
+            "gamma": np.ones(8, np.float32), "beta": w(8),
+        },
+    )
+
+
+@awkward
+def parts_and_places():
+    return model(
+        [
+            node("Conv", "x a", "h"),
+            node("Split", "h sizes", "s t", axis=1),
+            node("Relu", "s", "u"),
+            node("Concat", "t u", "v", axis=1),
+            node("MaxPool", "v", "p i", kernel_shape=[2, 2], strides=[2, 2]),
+            node("Cast", "i", "places", to=TensorProto.FLOAT),
+            node("Mul", "places zero", "none"),
+            node("Add", "p none", "sum"),
+            node("Transpose", "sum", "o", perm=[0, 2, 3, 1]),
+            node("MatMul", "o m", "y"),
+        ],
+        {"x": ["N", 3, 7, 7]}, {"y": ["N", None, None, 3]},
+        {"a": w(4, 3, 2, 2), "sizes": np.array([2, 2]), "zero": np.float32(0), "m": w(4, 3)},
+    )
+
+
+@awkward
+def shapes_that_copy_zeros():
+    return model(
+        [
+            node("Reshape", "x a", "h"),
+            node("Reshape", "h b", "i"),
+            node("MatMul", "i w", "j"),
+            node("Reshape", "j c", "k"),
+            node("Transpose", "k", "l", perm=[1, 0]),
+            node("Transpose", "l", "y", perm=[1, 0]),
+        ],
+        {"x": ["N", 4, 4]}, {"y": ["N", 16]},
+        {"a": np.array([0, 2, 8]), "b": np.array([0, 0, -1]), "w": w(8, 8), "c": np.array([0, -1])},
+    )
+
+
+@awkward
+def rows_of_a_table():
+    return model(
+        [
+            node("Cast", "x", "whole", to=TensorProto.INT64),
+            node("Abs", "whole", "i"),
+            node("Gather", "table i", "e"),
+            node("ReduceMean", "e", "m", axes=[1], keepdims=0),
+            node("Gemm", "m w", "h"),
+            node("Gemm", "h table", "y", transB=1),
+        ],
+        {"x": ["N", 8]}, {"y": ["N", 10]}, {"table": w(10, 8), "w": w(8, 8)},
+    )
+
+
+@awkward
+def biases_that_are_huge():
+    return model(
+        [
+            node("Conv", "x a b", "h"),
+            node("Relu", "h", "r"),
+            node("Flatten", "r", "f"),
+            node("Gemm", "f g c", "y"),
+        ],
+        {"x": ["N", 2, 4, 4]}, {"y": ["N", 2]},
+        {
+            "a": w(3, 2, 3, 3) * np.float32(1e-4), "b": np.array([1000, -3, 1e6], np.float32),
+            "g": w(12, 2), "c": np.array([1e5, 0], np.float32),
+        },
+    )
+
+
 def small_cnn(opset):
     squeeze = [node("Flatten", "k", "l"), node("Gemm", "l w b", "y")]
     return model(
