@@ -119,7 +119,7 @@ static json_t *problem_codes(void)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < api_problem_count; i++) {
-        json_array_append_new(list, json_string(api_problems[i].name));
+        json_array_append_new(list, json_string(api_problem_name(&api_problems[i])));
     }
     return list;
 }

@@ -4,24 +4,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "http.h"
 
 const struct api_problem api_problems[] = {
-    {SHR_ERR_NOMEM, 503, "out_of_memory", "Service Unavailable", 5},
-    {SHR_ERR_INVALID, 400, "invalid", "Bad Request", 0},
-    {SHR_ERR_PARSE, 400, "malformed", "Bad Request", 0},
-    {SHR_ERR_UNSUPPORTED, 422, "unsupported", "Unprocessable Content", 0},
-    {SHR_ERR_LIMIT, 413, "over_limit", "Content Too Large", 0},
-    {SHR_ERR_NOT_FOUND, 404, "not_found", "Not Found", 0},
-    {SHR_ERR_CONFLICT, 409, "conflict", "Conflict", 0},
-    {SHR_ERR_CANCELLED, 409, "cancelled", "Conflict", 0},
-    {SHR_ERR_IO, 500, "io_failed", "Internal Server Error", 0},
-    {SHR_ERR_FULL, 507, "storage_full", "Insufficient Storage", 0},
-    {SHR_ERR_CORRUPT, 500, "stored_data_damaged", "Internal Server Error", 0},
-    {SHR_ERR_BUSY, 429, "busy", "Too Many Requests", 5},
-    {SHR_ERR_DENIED, 403, "denied", "Forbidden", 0},
-    {SHR_ERR_TIMEOUT, 504, "timeout", "Gateway Timeout", 0},
-    {SHR_ERR_INTERNAL, 500, "internal", "Internal Server Error", 0},
+    {SHR_ERR_NOMEM, 503, NULL, "Service Unavailable", 5},
+    {SHR_ERR_INVALID, 400, NULL, "Bad Request", 0},
+    {SHR_ERR_PARSE, 400, NULL, "Bad Request", 0},
+    {SHR_ERR_UNSUPPORTED, 422, NULL, "Unprocessable Content", 0},
+    {SHR_ERR_LIMIT, 413, NULL, "Content Too Large", 0},
+    {SHR_ERR_NOT_FOUND, 404, NULL, "Not Found", 0},
+    {SHR_ERR_CONFLICT, 409, NULL, "Conflict", 0},
+    {SHR_ERR_CANCELLED, 409, NULL, "Conflict", 0},
+    {SHR_ERR_IO, 500, NULL, "Internal Server Error", 0},
+    {SHR_ERR_FULL, 507, NULL, "Insufficient Storage", 0},
+    {SHR_ERR_CORRUPT, 500, NULL, "Internal Server Error", 0},
+    {SHR_ERR_BUSY, 429, NULL, "Too Many Requests", 5},
+    {SHR_ERR_DENIED, 403, NULL, "Forbidden", 0},
+    {SHR_ERR_TIMEOUT, 504, NULL, "Gateway Timeout", 0},
+    {SHR_ERR_INTERNAL, 500, NULL, "Internal Server Error", 0},
     {API_ERR_BAD_REQUEST, 400, "bad_request", "Bad Request", 0},
     {API_ERR_UNAUTHORIZED, 401, "unauthorized", "Unauthorized", 0},
     {API_ERR_METHOD, 405, "method_not_allowed", "Method Not Allowed", 0},
@@ -48,21 +49,17 @@ const struct api_problem *api_problem_find(int code)
     return internal;
 }
 
-/* A copy that is valid UTF-8 whatever a client or a file put into it. */
+const char *api_problem_name(const struct api_problem *problem)
+{
+    return problem->name != NULL ? problem->name : shr_err_name(problem->code);
+}
+
+/* A copy that is UTF-8 whatever a client put into it. */
 static const char *text_clean(struct shr_arena *arena, const char *text)
 {
-    size_t n = strlen(text);
-    char *copy = shr_arena_strndup(arena, text, n);
-    for (size_t i = 0; copy != NULL && i < n;) {
-        unsigned char c = (unsigned char)copy[i];
-        size_t more = c < 0x80 ? 0 : c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-        json_t *probe = json_stringn(copy + i, i + more < n ? more + 1 : n - i);
-        if (probe == NULL) {
-            copy[i] = '?';
-            more = 0;
-        }
-        json_decref(probe);
-        i += more + 1;
+    char *copy = shr_arena_strdup(arena, text);
+    if (copy != NULL) {
+        shr_utf8_clean(copy);
     }
     return copy;
 }
@@ -76,8 +73,8 @@ static json_t *problem_json(struct api_request *req, const struct api_problem *p
         return NULL;
     }
     return json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:s}", "type", "about:blank", "title",
-                     problem->title, "status", problem->status, "code", problem->name, "detail",
-                     clean, "instance", path, "request_id", req->id);
+                     problem->title, "status", problem->status, "code", api_problem_name(problem),
+                     "detail", clean, "instance", path, "request_id", req->id);
 }
 
 void api_problem_reply(struct api_request *req, const struct shr_err *err)

@@ -25,7 +25,8 @@ enum api_code {
 
 struct api_problem {
     int code, status;
-    const char *name, *title;
+    const char *name; /* NULL: the word of base/err.def, which jobs have as well */
+    const char *title;
     int retry_after_s; /* 0 = no Retry-After */
 };
 
@@ -33,6 +34,7 @@ extern const struct api_problem api_problems[];
 extern const size_t api_problem_count;
 
 const struct api_problem *api_problem_find(int code); /* the row of INTERNAL when unknown */
+const char *api_problem_name(const struct api_problem *problem);
 
 /* Makes err the reply of the request, in place of any other; headers that were added stay. */
 void api_problem_reply(struct api_request *req, const struct shr_err *err);

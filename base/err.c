@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "utf8.h"
+
 int shr_err_set(struct shr_err *err, int code, const char *format, ...)
 {
     if (err != NULL) {
@@ -12,6 +14,7 @@ int shr_err_set(struct shr_err *err, int code, const char *format, ...)
         va_start(args, format);
         vsnprintf(err->msg, sizeof err->msg, format, args);
         va_end(args);
+        shr_utf8_clean(err->msg);
     }
     return code;
 }
@@ -31,6 +34,7 @@ int shr_err_prefix(struct shr_err *err, const char *format, ...)
     if (used >= 0 && (size_t)used < sizeof err->msg) {
         snprintf(err->msg + used, sizeof err->msg - (size_t)used, "%s", old);
     }
+    shr_utf8_clean(err->msg);
     return err->code;
 }
 
@@ -38,14 +42,14 @@ const char *shr_err_name(int code)
 {
     switch (code) {
     case SHR_OK:
-        return "OK";
-#define X(name, value, text)                                                                       \
+        return "ok";
+#define X(name, value, word, text)                                                                 \
     case value:                                                                                    \
-        return #name;
+        return word;
 #include "err.def"
 #undef X
     default:
-        return "UNKNOWN";
+        return "unknown";
     }
 }
 
@@ -54,7 +58,7 @@ const char *shr_err_text(int code)
     switch (code) {
     case SHR_OK:
         return "no error";
-#define X(name, value, text)                                                                       \
+#define X(name, value, word, text)                                                                 \
     case value:                                                                                    \
         return text;
 #include "err.def"

@@ -2,7 +2,6 @@
  * cannot put, so a failed view frees its root and nothing else. */
 #include "views.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -457,13 +456,9 @@ char *srv_report_dump(const struct shr_report *report)
 
 char *srv_problem_dump(const struct shr_err *err, int step, const char *pass)
 {
-    char code[32] = "";
-    const char *name = shr_err_name(err->code);
-    for (size_t i = 0; name[i] != '\0' && i + 1 < sizeof code; i++) {
-        code[i] = (char)tolower((unsigned char)name[i]);
-    }
     json_t *json = json_object();
-    bool ok = put_text(json, "code", code) && put_text(json, "title", shr_err_text(err->code)) &&
+    bool ok = put_text(json, "code", shr_err_name(err->code)) &&
+              put_text(json, "title", shr_err_text(err->code)) &&
               put_text(json, "detail", err->msg[0] != '\0' ? err->msg : shr_err_text(err->code));
     if (step >= 0) {
         ok = ok && put_int(json, "step", step) && put_text(json, "pass", pass);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "onnx/onnx.h"
 
 enum {
@@ -157,31 +158,14 @@ static int scan_extent(struct scan *s, struct field *f, size_t end)
     return SHR_OK;
 }
 
-/* Well-formed UTF-8 (Unicode 15, table 3-7) without zero bytes, so that it is a C string too. */
+/* UTF-8 without zero bytes, so that it is a C string too. */
 static bool is_text(const unsigned char *s, size_t n)
 {
-    for (size_t i = 0; i < n;) {
-        const unsigned char c = s[i++];
-        if (c > 0 && c < 0x80) {
-            continue;
-        }
-        const size_t more = c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : 3;
-        if (c < 0xc2 || c > 0xf4 || n - i < more) {
-            return false;
-        }
-        const unsigned char low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-        const unsigned char high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-        if (s[i] < low || s[i] > high) {
-            return false;
-        }
-        for (size_t k = 1; k < more; k++) {
-            if ((s[i + k] & 0xc0) != 0x80) {
-                return false;
-            }
-        }
-        i += more;
+    size_t length = 1;
+    for (size_t i = 0; i < n && length > 0; i += length) {
+        length = shr_utf8_length((const char *)s + i, n - i);
     }
-    return true;
+    return length > 0;
 }
 
 /* Numbers one behind the other in one field. */

@@ -36,14 +36,30 @@ static void err_cuts_messages_that_are_too_long(void **state)
     assert_int_equal(strlen(err.msg), SHR_ERR_MESSAGE_SIZE - 1);
 }
 
+static void err_messages_are_utf8_whatever_they_quote(void **state)
+{
+    (void)state;
+    struct shr_err err = {0};
+    shr_err_set(&err, SHR_ERR_PARSE, "node %.2s\xff\xed\xa0\x80: %s", "\xe2\x82\xac", "µ€🙂");
+    assert_string_equal(err.msg, "node ??????: µ€🙂");
+    char text[SHR_ERR_MESSAGE_SIZE + 8] = "";
+    for (size_t i = 0; i + 2 < sizeof text; i += 2) {
+        memcpy(text + i, "µ", 3);
+    }
+    shr_err_set(&err, SHR_ERR_PARSE, "%s", text); /* cut inside a character */
+    assert_string_equal(err.msg + SHR_ERR_MESSAGE_SIZE - 4, "µ?");
+    shr_err_prefix(&err, "€%s", text);
+    assert_string_equal(err.msg + SHR_ERR_MESSAGE_SIZE - 3, "µ");
+}
+
 static void err_names_and_texts_exist_for_every_code(void **state)
 {
     (void)state;
     for (int code = 0; code >= SHR_ERR_INTERNAL; code--) {
-        assert_string_not_equal(shr_err_name(code), "UNKNOWN");
+        assert_string_not_equal(shr_err_name(code), "unknown");
         assert_string_not_equal(shr_err_text(code), "unknown error");
     }
-    assert_string_equal(shr_err_name(-999), "UNKNOWN");
+    assert_string_equal(shr_err_name(-999), "unknown");
 }
 
 static void size_arithmetic_tells_of_overflow(void **state)
@@ -115,6 +131,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(err_prefix_puts_context_in_front),
         cmocka_unit_test(err_cuts_messages_that_are_too_long),
+        cmocka_unit_test(err_messages_are_utf8_whatever_they_quote),
         cmocka_unit_test(err_names_and_texts_exist_for_every_code),
         cmocka_unit_test(size_arithmetic_tells_of_overflow),
         cmocka_unit_test(arena_memory_is_zeroed_aligned_and_large_blocks_fit),
