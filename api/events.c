@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "clock.h"
 #include "context.h"
 #include "handlers.h"
 

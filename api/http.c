@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "clock.h"
 #include "http_exchange.h"
 
 enum {

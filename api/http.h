@@ -119,7 +119,6 @@ struct api_request {
 };
 
 const char *api_request_header(struct api_request *req, const char *name); /* NULL when absent */
-uint64_t api_now_ms(void); /* monotonic. Thread: any */
 
 /* What can be judged before the body: path, Host, Origin, token, route, query, declared length;
  * then the route's begin. An error, or a reply that is there already, is the early answer. */

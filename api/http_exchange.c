@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "clock.h"
 #include "guard.h"
 #include "problem.h"
 

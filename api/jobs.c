@@ -1,6 +1,7 @@
 /* /v1/jobs: submit, list, wait, cancel, retry, delete, report, artifacts. Thread: http. */
 #include <string.h>
 
+#include "clock.h"
 #include "context.h"
 #include "handlers.h"
 #include "items.h"

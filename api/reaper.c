@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 
 #include "base/mem.h"
-#include "http.h"
+#include "clock.h"
 
 void api_reaper_init(struct api_reaper *reaper, unsigned header_s, unsigned idle_s,
                      uint64_t min_body_rate)

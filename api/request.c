@@ -3,20 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "context.h"
 #include "http.h"
 #include "problem.h"
 #include "router.h"
-
-uint64_t api_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* ── Admission ──────────────────────────────────────────────────────────────────────────────── */
 

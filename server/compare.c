@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "engine/shrink.h"
+#include "errors.h"
 #include "jobs/asserts.h"
 #include "jsonx.h"
 #include "srv.h"

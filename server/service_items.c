@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "errors.h"
 #include "items.h"
 #include "jsonx.h"
 #include "views.h"

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "errors.h"
 #include "jobs/recipe.h"
 #include "jobs/states.h"
 #include "jsonx.h"

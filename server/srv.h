@@ -27,9 +27,4 @@ int srv_new(struct srv_settings *take_settings, struct srv **ret,
             struct shr_err *err) SHR_MUSTCHECK;
 void srv_free(struct srv *srv); /* no job may run and no request be open */
 
-/* Names of models, datasets and jobs: [a-z0-9][a-z0-9._-]{0,127}. */
-int srv_name_check(const char *what, const char *name, struct shr_err *err) SHR_MUSTCHECK;
-
-int srv_nomem(struct shr_err *err);
-
 #endif

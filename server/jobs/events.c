@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "base/mem.h"
+#include "errors.h"
 #include "jobs/states.h"
 #include "jsonx.h"
 #include "srv.h"

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "errors.h"
 #include "executors/local.h"
 #include "jobs/states.h"
 #include "log.h"

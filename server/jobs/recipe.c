@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "errors.h"
 #include "jsonx.h"
-#include "srv.h"
 
 const char *const job_data_names[JOB_DATA_COUNT] = {"train", "calibrate", "evaluate"};
 

@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "engine/shrink.h"
+#include "errors.h"
 #include "items.h"
 #include "jobs/events.h"
 #include "jobs/queue.h"

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/clock.h"
 #include "api/http.h"
 #include "fake_service.h"
 
