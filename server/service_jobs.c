@@ -104,6 +104,21 @@ static int view(struct srv *srv, const struct store_job *job, json_t **ret, stru
     return *ret != NULL ? SHR_OK : srv_nomem(err);
 }
 
+static int queue_is_full(const struct srv *srv, struct shr_err *err)
+{
+    return shr_err_set(err, SHR_ERR_BUSY, "%u jobs wait already (queue_max)",
+                       srv->settings.queue_max);
+}
+
+/* A key that a job has: the answer is that job when the request was the same. */
+static int replay(const struct store_job *job, const char *sha256, struct shr_err *err)
+{
+    return strcmp(job->request_sha256, sha256) == 0
+               ? SHR_OK
+               : shr_err_set(err, SHR_ERR_CONFLICT,
+                             "Idempotency-Key: job %s has it with another body", job->id);
+}
+
 int srv_job_submit(struct srv *srv, const char *body, size_t n, const char *idempotency_key,
                    json_t **ret, bool *ret_is_replay, struct shr_err *err)
 {
@@ -116,7 +131,18 @@ int srv_job_submit(struct srv *srv, const char *body, size_t n, const char *idem
     store_sha256_add(&hash, body, n);
     store_sha256_hex(&hash, sha256);
 
-    int code = prepare(srv, body, n, &s, err);
+    /* Before the body is read: a replay stays one when its model or dataset is gone by now. */
+    int code = SHR_OK;
+    if (idempotency_key != NULL) {
+        code = store_job_find(srv->store, idempotency_key, &added, &is_replay, err);
+    }
+    if (code == SHR_OK && is_replay) {
+        code = replay(&added, sha256, err);
+        goto answer;
+    }
+    if (code == SHR_OK) {
+        code = prepare(srv, body, n, &s, err);
+    }
     if (code != SHR_OK) {
         goto out;
     }
@@ -133,15 +159,13 @@ int srv_job_submit(struct srv *srv, const char *body, size_t n, const char *idem
     };
     code = job_state_begin(srv, &job, &added, err);
     if (code == SHR_ERR_LIMIT) {
-        code = shr_err_set(err, SHR_ERR_BUSY, "%u jobs wait already (queue_max)",
-                           srv->settings.queue_max);
+        code = queue_is_full(srv, err);
     } else if (code == SHR_ERR_CONFLICT && added.id != NULL) {
-        is_replay = strcmp(added.request_sha256, sha256) == 0;
-        code = is_replay
-                   ? SHR_OK
-                   : shr_err_set(err, SHR_ERR_CONFLICT,
-                                 "Idempotency-Key: job %s has it with another body", added.id);
+        is_replay = true; /* of a request that came at the same time */
+        code = replay(&added, sha256, err);
     }
+
+answer:
     if (code == SHR_OK) {
         code = view(srv, &added, ret, err);
     }
@@ -288,6 +312,9 @@ int srv_job_retry(struct srv *srv, const char *id, json_t **ret, struct shr_err 
     } else {
         const struct job_move move = {from, JOB_QUEUED, job.attempt, "", ""};
         code = job_state_move(srv, id, &move, err);
+        if (code == SHR_ERR_LIMIT) {
+            code = queue_is_full(srv, err);
+        }
     }
     store_job_finish(&job);
     bool over = false;
@@ -296,14 +323,5 @@ int srv_job_retry(struct srv *srv, const char *id, json_t **ret, struct shr_err 
 
 int srv_job_delete(struct srv *srv, const char *id, struct shr_err *err)
 {
-    struct store_job job = {0};
-    int code = store_job_get(srv->store, id, &job, err);
-    if (code != SHR_OK) {
-        return code;
-    }
-    code = is_final(&job)
-               ? store_job_delete(srv->store, id, err)
-               : shr_err_set(err, SHR_ERR_CONFLICT, "job %s is %s: cancel it first", id, job.state);
-    store_job_finish(&job);
-    return code;
+    return store_job_delete(srv->store, id, err);
 }

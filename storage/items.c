@@ -249,6 +249,17 @@ int store_item_add(struct store *store, enum store_kind kind, const struct store
 
 /* ── Reading ────────────────────────────────────────────────────────────────────────────────── */
 
+static int no_item(enum store_kind kind, const char *name_or_id, int64_t version,
+                   struct shr_err *err)
+{
+    const char *word = kinds[kind].word;
+    if (version == 0) {
+        return shr_err_set(err, SHR_ERR_NOT_FOUND, "%s %s does not exist", word, name_or_id);
+    }
+    return shr_err_set(err, SHR_ERR_NOT_FOUND, "%s %s has no version %" PRId64, word, name_or_id,
+                       version);
+}
+
 static int load_one(struct store_db *db, enum store_kind kind, const char *name_or_id,
                     int64_t version, struct store_item *ret, struct shr_err *err)
 {
@@ -256,8 +267,11 @@ static int load_one(struct store_db *db, enum store_kind kind, const char *name_
     bool found = false;
     int code;
     if (store_id_is(kinds[kind].prefix, name_or_id)) {
-        code = load_item(db, "SELECT " ITEM_COLUMNS " FROM item WHERE kind = ?1 AND id = ?2",
-                         STORE_ARGS(STORE_TEXT(word), STORE_TEXT(name_or_id)), ret, &found, err);
+        code = load_item(db,
+                         "SELECT " ITEM_COLUMNS " FROM item WHERE kind = ?1 AND id = ?2"
+                         " AND (?3 = 0 OR version = ?3)",
+                         STORE_ARGS(STORE_TEXT(word), STORE_TEXT(name_or_id), STORE_INT(version)),
+                         ret, &found, err);
     } else if (version == 0) {
         code = load_newest(db, kind, name_or_id, ret, &found, err);
     } else {
@@ -266,14 +280,7 @@ static int load_one(struct store_db *db, enum store_kind kind, const char *name_
             STORE_ARGS(STORE_TEXT(word), STORE_TEXT(name_or_id), STORE_INT(version)), ret, &found,
             err);
     }
-    if (code != 0 || found) {
-        return code;
-    }
-    if (version == 0) {
-        return shr_err_set(err, SHR_ERR_NOT_FOUND, "%s %s does not exist", word, name_or_id);
-    }
-    return shr_err_set(err, SHR_ERR_NOT_FOUND, "%s %s has no version %" PRId64, word, name_or_id,
-                       version);
+    return code != 0 || found ? code : no_item(kind, name_or_id, version, err);
 }
 
 int store_item_get(struct store *store, enum store_kind kind, const char *name_or_id,
@@ -367,7 +374,8 @@ static int delete_versions(struct store *store, enum store_kind kind, const char
         STORE_ARGS(STORE_TEXT(word), STORE_TEXT(name), STORE_INT(version));
     int code = store_db_query(db,
                               "SELECT job.id, item.version FROM job, item"
-                              " WHERE job.finished_us = 0 AND kind = ?1 AND item.name = ?2"
+                              " WHERE job.finished_us = 0 AND kind = ?1"
+                              " AND (item.name = ?2 OR item.id = ?2)"
                               " AND (?3 = 0 OR version = ?3) AND (job.model_id = item.id OR"
                               "  instr(' ' || job.datasets || ' ', ' ' || item.id || ' ') > 0)"
                               " ORDER BY job.seq LIMIT 1",
@@ -380,11 +388,11 @@ static int delete_versions(struct store *store, enum store_kind kind, const char
                            name, user.version, user.job);
     }
     code = store_db_run(
-        db, "DELETE FROM item WHERE kind = ?1 AND name = ?2 AND (?3 = 0 OR version = ?3)", args,
-        err);
+        db,
+        "DELETE FROM item WHERE kind = ?1 AND (name = ?2 OR id = ?2) AND (?3 = 0 OR version = ?3)",
+        args, err);
     if (code == 0 && store_db_changes(db) == 0) {
-        struct store_item none;
-        code = load_one(db, kind, name, version, &none, err); /* for its message */
+        code = no_item(kind, name, version, err);
     }
     return code;
 }

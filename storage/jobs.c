@@ -20,7 +20,7 @@
 
 struct job_list {
     SHR_VEC(struct store_job) rows;
-    int64_t last_seq;
+    int64_t last_seq[2]; /* of the last row but one, and of the last */
 };
 
 static int fill_job(sqlite3_stmt *row, struct store_job *job)
@@ -50,7 +50,8 @@ static int take_job(sqlite3_stmt *row, void *user, struct shr_err *err)
 {
     struct job_list *list = user;
     struct store_job *job = SHR_VEC_ADD(&list->rows);
-    list->last_seq = sqlite3_column_int64(row, 0);
+    list->last_seq[0] = list->last_seq[1];
+    list->last_seq[1] = sqlite3_column_int64(row, 0);
     return store__oom(job == NULL ? SHR_ERR_NOMEM : fill_job(row, job), err);
 }
 
@@ -163,6 +164,19 @@ static int count_state(struct store_db *db, const char *state, int64_t *ret, str
                         STORE_ARGS(STORE_TEXT(state)), ret, &found, err);
 }
 
+/* May the job, new or retried, begin in this state? */
+static int check_entry(struct store *store, const struct store_job *job, const char *state,
+                       size_t max, struct shr_err *err)
+{
+    int64_t waiting = 0;
+    int code = count_state(&store->main, state, &waiting, err);
+    if (code == 0 && (uint64_t)waiting >= max) {
+        code = shr_err_set(err, SHR_ERR_LIMIT, "%" PRId64 " jobs are %s, at most %zu", waiting,
+                           state, max);
+    }
+    return code == 0 ? check_items(store, job, err) : code;
+}
+
 static int insert(struct store *store, const struct store_job *job, const char *event_data,
                   struct store_job *ret, struct shr_err *err)
 {
@@ -209,16 +223,8 @@ static int add(struct store *store, const struct store_job *job, size_t max_queu
     if (code == 0 && found) {
         code = shr_err_set(err, SHR_ERR_CONFLICT, "idempotency key %s belongs to %s", key, ret->id);
     }
-    int64_t waiting = 0;
     if (code == 0) {
-        code = count_state(&store->main, job->state, &waiting, err);
-    }
-    if (code == 0 && (uint64_t)waiting >= max_queued) {
-        code = shr_err_set(err, SHR_ERR_LIMIT, "%" PRId64 " jobs are %s, at most %zu", waiting,
-                           job->state, max_queued);
-    }
-    if (code == 0) {
-        code = check_items(store, job, err);
+        code = check_entry(store, job, job->state, max_queued, err);
     }
     return code == 0 ? insert(store, job, event_data, ret, err) : code;
 }
@@ -251,6 +257,17 @@ int store_job_get(struct store *store, const char *id, struct store_job *ret, st
                         STORE_ARGS(STORE_TEXT(id)), ret, &found, err);
     store_db_unlock(&store->reader);
     return code != 0 || found ? code : not_found(id, err);
+}
+
+int store_job_find(struct store *store, const char *key, struct store_job *ret, bool *ret_found,
+                   struct shr_err *err)
+{
+    store_db_lock(&store->reader);
+    int code =
+        load_job(&store->reader, "SELECT " JOB_COLUMNS " FROM job WHERE idempotency_key = ?1",
+                 STORE_ARGS(STORE_TEXT(key)), ret, ret_found, err);
+    store_db_unlock(&store->reader);
+    return code;
 }
 
 int store_job_count(struct store *store, const char *state, int64_t *ret, struct shr_err *err)
@@ -315,7 +332,8 @@ int store_job_list(struct store *store, const struct store_job_query *query, str
     struct job_list list = {0};
     store_db_lock(&store->reader);
     code = store_db_query(&store->reader, page_query(query),
-                          STORE_ARGS(STORE_INT(before), STORE_INT((int64_t)query->limit),
+                          /* one more than asked for tells whether there is a next page */
+                          STORE_ARGS(STORE_INT(before), STORE_INT((int64_t)query->limit + 1),
                                      STORE_TEXT(query->state), STORE_TEXT(query->model_name)),
                           take_job, &list, err);
     store_db_unlock(&store->reader);
@@ -324,8 +342,9 @@ int store_job_list(struct store *store, const struct store_job_query *query, str
         return code;
     }
     struct store_jobs jobs = {.n = list.rows.n, .v = list.rows.v};
-    if (jobs.n == query->limit && jobs.n > 0) {
-        snprintf(jobs.next, sizeof jobs.next, "%" PRId64, list.last_seq);
+    if (jobs.n > query->limit) {
+        store_job_finish(&jobs.v[--jobs.n]);
+        snprintf(jobs.next, sizeof jobs.next, "%" PRId64, list.last_seq[0]);
     }
     *ret = jobs;
     return 0;
@@ -360,11 +379,30 @@ int store_job_claim(struct store *store, const char *from, const char *to, struc
     return 0;
 }
 
+/* A final job that is to wait again takes a place in the queue and needs its items, as a new one
+ * does; nothing kept them meanwhile. */
+static int check_retry(struct store *store, int64_t seq, const struct store_move *move,
+                       struct shr_err *err)
+{
+    struct store_job job = {0};
+    bool found = false;
+    int code = load_job(&store->main, "SELECT " JOB_COLUMNS " FROM job WHERE seq = ?1",
+                        STORE_ARGS(STORE_INT(seq)), &job, &found, err);
+    if (code == 0 && found && job.finished_us != 0 && !move->is_final) {
+        code = check_entry(store, &job, move->to, move->max_queued, err);
+    }
+    store_job_finish(&job);
+    return code;
+}
+
 static int move_job(struct store *store, const char *id, const struct store_move *move,
                     int64_t *ret_event_id, struct shr_err *err)
 {
     int64_t seq = 0;
     int code = store__job_find(store, id, move->attempt, &seq, err);
+    if (code == 0) {
+        code = check_retry(store, seq, move, err);
+    }
     if (code != 0) {
         return code;
     }
@@ -400,26 +438,36 @@ int store_job_move(struct store *store, const char *id, const struct store_move 
     return code;
 }
 
-/* One statement on one job that must be there. */
-static int change(struct store *store, const char *id, const char *sql, struct shr_err *err)
+int store_job_request_cancel(struct store *store, const char *id, struct shr_err *err)
 {
     int code = store_db_begin(&store->main, err);
     if (code != 0) {
         return code;
     }
-    code = store_db_run(&store->main, sql, STORE_ARGS(STORE_TEXT(id)), err);
+    code = store_db_run(&store->main, "UPDATE job SET cancel_requested = 1 WHERE id = ?1",
+                        STORE_ARGS(STORE_TEXT(id)), err);
     if (code == 0 && store_db_changes(&store->main) == 0) {
         code = not_found(id, err);
     }
     return store_db_end(&store->main, code, err);
 }
 
-int store_job_request_cancel(struct store *store, const char *id, struct shr_err *err)
+static int delete_job(struct store *store, const char *id, struct shr_err *err)
 {
-    return change(store, id, "UPDATE job SET cancel_requested = 1 WHERE id = ?1", err);
+    int64_t seq = 0;
+    int code = store__job_find(store, id, -1, &seq, err);
+    if (code == 0) {
+        code = store_db_run(&store->main, "DELETE FROM job WHERE seq = ?1 AND finished_us <> 0",
+                            STORE_ARGS(STORE_INT(seq)), err);
+    }
+    if (code == 0 && store_db_changes(&store->main) == 0) {
+        code = shr_err_set(err, SHR_ERR_CONFLICT, "job %s has not ended: cancel it first", id);
+    }
+    return code;
 }
 
 int store_job_delete(struct store *store, const char *id, struct shr_err *err)
 {
-    return change(store, id, "DELETE FROM job WHERE id = ?1", err);
+    int code = store_db_begin(&store->main, err);
+    return code != 0 ? code : store_db_end(&store->main, delete_job(store, id, err), err);
 }

@@ -156,6 +156,9 @@ int store_job_add(struct store *store, const struct store_job *job, size_t max_q
                   const char *event_data, struct store_job *ret, struct shr_err *err) SHR_MUSTCHECK;
 int store_job_get(struct store *store, const char *id, struct store_job *ret,
                   struct shr_err *err) SHR_MUSTCHECK;
+/* The job that has the idempotency key, if any. */
+int store_job_find(struct store *store, const char *key, struct store_job *ret, bool *ret_found,
+                   struct shr_err *err) SHR_MUSTCHECK;
 /* The oldest job in state `from` moves to `to` with attempt+1. NOT_FOUND: none waits. */
 int store_job_claim(struct store *store, const char *from, const char *to, struct store_job *ret,
                     struct shr_err *err) SHR_MUSTCHECK;
@@ -165,16 +168,18 @@ struct store_move {
     int64_t attempt;             /* -1 = any; else CONFLICT when another attempt owns the job */
     const char *error, *verdict; /* NULL = as they are */
     bool is_final;               /* sets finished_us */
+    size_t max_queued;           /* as of store_job_add, for a job that leaves a final state */
     const char *event_data;      /* data of the "state" event that the move appends */
 };
 /* State and event in one transaction. A job that leaves a final state (retry) drops its cancel
- * request. ret_event_id may be NULL. */
+ * request; as for a new job, LIMIT when the queue is full and NOT_FOUND when an item is gone.
+ * ret_event_id may be NULL. */
 int store_job_move(struct store *store, const char *id, const struct store_move *move,
                    int64_t *ret_event_id, struct shr_err *err) SHR_MUSTCHECK;
 int store_job_request_cancel(struct store *store, const char *id,
                              struct shr_err *err) SHR_MUSTCHECK;
-int store_job_delete(struct store *store, const char *id,
-                     struct shr_err *err) SHR_MUSTCHECK; /* with all that hangs on it */
+/* With all that hangs on it. CONFLICT when it is not final. */
+int store_job_delete(struct store *store, const char *id, struct shr_err *err) SHR_MUSTCHECK;
 void store_job_finish(struct store_job *job);
 
 struct store_jobs { /* a page, newest first */

@@ -75,6 +75,7 @@ int job_state_move(struct srv *srv, const char *job_id, const struct job_move *m
                                         .error = move->error,
                                         .verdict = move->verdict,
                                         .is_final = is_final,
+                                        .max_queued = srv->settings.queue_max,
                                         .event_data = data,
                                     },
                                     &event_id, err);

@@ -179,7 +179,7 @@ static void only_a_final_job_can_be_deleted(void **state)
     json_t *view = NULL;
     fixture_model(f, "m", "bytes");
     fixture_job(f, "m", "", id);
-    snprintf(text, sizeof text, "job %s is queued: cancel it first", id);
+    snprintf(text, sizeof text, "job %s has not ended: cancel it first", id);
     assert_err(srv_job_delete(f->srv, id, err), SHR_ERR_CONFLICT, text);
     assert_ok(srv_job_cancel(f->srv, id, &view, err));
     json_decref(view);

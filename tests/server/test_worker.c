@@ -238,6 +238,13 @@ static void a_key_repeats_the_answer_and_refuses_another_body(void **state)
     assert_int_equal(
         srv_job_submit(f->srv, other, strlen(other), "key", &second, &is_replay, &failure),
         SHR_ERR_CONFLICT);
+    json_decref(second);
+    assert_ok(srv_job_cancel(f->srv, text_of(first, "id"), &second, err));
+    json_decref(second);
+    assert_ok(srv_item_delete(f->srv, SRV_MODEL, "mlp", 0, err)); /* a replay needs no model */
+    assert_ok(srv_job_submit(f->srv, body, strlen(body), "key", &second, &is_replay, err));
+    assert_true(is_replay);
+    assert_string_equal(text_of(first, "id"), text_of(second, "id"));
     json_decref(first);
     json_decref(second);
 }

@@ -134,6 +134,28 @@ static void what_an_open_job_uses_cannot_be_deleted(void **state)
     store_item_finish(&other);
 }
 
+static void an_id_names_one_version(void **state)
+{
+    struct fixture *f = *state;
+    struct store_item item, same;
+    char text[128];
+    add_item(f, STORE_MODEL, "mlp", "one", &item);
+    add_item(f, STORE_MODEL, "mlp", "two", NULL);
+    assert_ok(store_item_get(f->store, STORE_MODEL, item.id, 1, &same, err));
+    assert_string_equal(same.name, "mlp");
+    store_item_finish(&same);
+    snprintf(text, sizeof text, "model %s has no version 2", item.id);
+    assert_err(store_item_get(f->store, STORE_MODEL, item.id, 2, &same, err), SHR_ERR_NOT_FOUND,
+               text);
+    assert_err(store_item_delete(f->store, STORE_MODEL, item.id, 2, err), SHR_ERR_NOT_FOUND, text);
+    assert_ok(store_item_delete(f->store, STORE_MODEL, item.id, 0, err));
+    assert_err(store_item_get(f->store, STORE_MODEL, "mlp", 1, &same, err), SHR_ERR_NOT_FOUND,
+               "model mlp has no version 1");
+    assert_ok(store_item_get(f->store, STORE_MODEL, "mlp", 2, &same, err));
+    store_item_finish(&same);
+    store_item_finish(&item);
+}
+
 static void lists_hold_the_newest_of_each_name_in_pages(void **state)
 {
     struct fixture *f = *state;
@@ -168,6 +190,7 @@ int main(void)
         store_test(a_version_whose_bytes_are_not_stored_is_refused),
         store_test(deleting_one_version_or_all_never_brings_a_number_back),
         store_test(what_an_open_job_uses_cannot_be_deleted),
+        store_test(an_id_names_one_version),
         store_test(lists_hold_the_newest_of_each_name_in_pages),
     };
     return cmocka_run_group_tests_name("storage/items", tests, NULL, NULL);

@@ -234,7 +234,7 @@ static void a_cancel_request_survives_recovery_but_not_a_retry(void **state)
     store_job_finish(&job);
     struct store_move move = {.from = "queued", .to = "cancelled", .attempt = -1, .is_final = true};
     assert_ok(store_job_move(f->store, id, &move, NULL, err));
-    move = (struct store_move){.from = "cancelled", .to = "queued", .attempt = -1};
+    move = (struct store_move){.from = "cancelled", .to = "queued", .attempt = -1, .max_queued = 1};
     assert_ok(store_job_move(f->store, id, &move, NULL, err));
     assert_ok(store_job_get(f->store, id, &job, err));
     assert_false(job.cancel_requested);
@@ -242,6 +242,43 @@ static void a_cancel_request_survives_recovery_but_not_a_retry(void **state)
     store_job_finish(&job);
     assert_err(store_job_request_cancel(f->store, "job_x", err), SHR_ERR_NOT_FOUND,
                "job job_x does not exist");
+}
+
+static void a_retry_needs_a_place_in_the_queue_and_its_model(void **state)
+{
+    struct fixture *f = *state;
+    char id[STORE_ID_SIZE];
+    char text[128];
+    struct store_job job;
+    new_job_id(f, id);
+    struct store_move move = {.from = "queued", .to = "cancelled", .attempt = -1, .is_final = true};
+    assert_ok(store_job_move(f->store, id, &move, NULL, err));
+    move = (struct store_move){.from = "cancelled", .to = "queued", .attempt = -1, .max_queued = 1};
+    add_job(f, "other", "", &job);
+    assert_err(store_job_move(f->store, id, &move, NULL, err), SHR_ERR_LIMIT,
+               "1 jobs are queued, at most 1");
+    store_job_finish(&job);
+    move.max_queued = 2;
+    assert_ok(store_job_get(f->store, id, &job, err));
+    snprintf(text, sizeof text, "model %s does not exist", job.model_id);
+    assert_ok(store_item_delete(f->store, STORE_MODEL, "mlp", 0, err));
+    assert_err(store_job_move(f->store, id, &move, NULL, err), SHR_ERR_NOT_FOUND, text);
+    store_job_finish(&job);
+}
+
+static void a_job_is_found_by_its_key(void **state)
+{
+    struct fixture *f = *state;
+    struct store_job added, job = {0};
+    bool found = true;
+    add_job(f, "mlp", "key-1", &added);
+    assert_ok(store_job_find(f->store, "key-2", &job, &found, err));
+    assert_false(found);
+    assert_ok(store_job_find(f->store, "key-1", &job, &found, err));
+    assert_true(found);
+    assert_string_equal(job.id, added.id);
+    store_job_finish(&job);
+    store_job_finish(&added);
 }
 
 /* ── Lists ──────────────────────────────────────────────────────────────────────────────────── */
@@ -271,6 +308,11 @@ static void lists_page_from_the_newest_and_filter(void **state)
         store_jobs_finish(&page);
     } while (cursor[0] != 0);
     assert_int_equal(seen, 8);
+    query = (struct store_job_query){.limit = 8};
+    assert_ok(store_job_list(f->store, &query, &page, err));
+    assert_int_equal(page.n, 8);
+    assert_string_equal(page.next, ""); /* nothing behind a page that is just full */
+    store_jobs_finish(&page);
     query = (struct store_job_query){.model_name = "even", .limit = 10};
     assert_ok(store_job_list(f->store, &query, &page, err));
     assert_int_equal(page.n, 4);
@@ -299,13 +341,18 @@ static void a_deleted_job_takes_steps_and_events_along(void **state)
     put_text(f, "artifact", sha256);
     const struct store_step step = {.pass = "original", .sha256 = sha256, .bytes = 8};
     assert_ok(store_step_add(f->store, id, attempt, &step, err));
+    char text[128];
+    snprintf(text, sizeof text, "job %s has not ended: cancel it first", id);
+    assert_err(store_job_delete(f->store, id, err), SHR_ERR_CONFLICT, text);
+    const struct store_move end = {
+        .from = "running", .to = "succeeded", .attempt = attempt, .is_final = true};
+    assert_ok(store_job_move(f->store, id, &end, NULL, err));
     assert_ok(store_job_delete(f->store, id, err));
     struct store_events events;
     assert_ok(store_event_list(f->store, NULL, 0, 10, &events, err));
     assert_int_equal(events.n, 0);
     store_events_finish(&events);
     struct store_steps steps;
-    char text[64];
     snprintf(text, sizeof text, "job %s does not exist", id);
     assert_err(store_step_list(f->store, id, &steps, err), SHR_ERR_NOT_FOUND, text);
     assert_err(store_job_delete(f->store, id, err), SHR_ERR_NOT_FOUND, text);
@@ -476,6 +523,8 @@ int main(void)
         store_test(a_move_sets_state_error_verdict_and_time_and_appends_the_event),
         store_test(a_move_from_another_state_or_attempt_changes_nothing),
         store_test(a_cancel_request_survives_recovery_but_not_a_retry),
+        store_test(a_retry_needs_a_place_in_the_queue_and_its_model),
+        store_test(a_job_is_found_by_its_key),
         store_test(lists_page_from_the_newest_and_filter),
         store_test(a_deleted_job_takes_steps_and_events_along),
         store_test(steps_read_back_with_their_metrics),
