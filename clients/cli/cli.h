@@ -58,7 +58,7 @@ int cli_http(const struct cli *cli, const struct cli_request *request, char **re
 /* As above for a JSON answer; the caller owns *ret_json. */
 int cli_http_json(const struct cli *cli, const struct cli_request *request, json_t **ret_json);
 
-/* Downloads into a file ("-" = stdout); a file that did not come whole is removed. */
+/* Downloads into a file ("-" = stdout), which is touched only when all has come. */
 int cli_download(const struct cli *cli, const char *path, const char *file);
 
 /* "a b" → "a%20b"; free with free(). */
@@ -115,6 +115,9 @@ struct cli_option {
 /* Sorts argv out; false (after telling) on an unknown option or a missing value. *ret_words is how
  * many words argv begins with afterwards. */
 bool cli_options(int argc, char **argv, struct cli_option *options, size_t n, int *ret_words);
+/* Are there at most so many words, or exactly one? Else tells. */
+bool cli_no_more(char **argv, int words, int most);
+bool cli_one_word(char **argv, int words);
 void cli_options_free(struct cli_option *options, size_t n);
 const char *cli_option_get(const struct cli_option *option); /* the last value or NULL */
 

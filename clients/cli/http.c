@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -332,10 +333,19 @@ int cli_http_json(const struct cli *cli, const struct cli_request *request, json
 
 int cli_download(const struct cli *cli, const char *path, const char *file)
 {
-    bool to_stdout = file != NULL && strcmp(file, "-") == 0;
-    FILE *to = to_stdout ? stdout : file == NULL ? NULL : fopen(file, "wb");
+    /* Beside the file until all is there: what it held before is not lost to an error. */
+    struct stat old;
+    bool to_stdout = strcmp(file, "-") == 0;
+    bool is_direct = to_stdout || (stat(file, &old) == 0 && !S_ISREG(old.st_mode));
+    char *part = NULL;
+    if (asprintf(&part, "%s%s", file, is_direct ? "" : ".part") < 0) {
+        cli_error("out of memory");
+        return CLI_LOCAL;
+    }
+    FILE *to = to_stdout ? stdout : fopen(part, "wb");
     if (to == NULL) {
-        cli_error("%s: %s", file == NULL ? "" : file, strerror(errno));
+        cli_error("%s: %s", part, strerror(errno));
+        free(part);
         return CLI_LOCAL;
     }
     struct cli_request request = {
@@ -345,11 +355,16 @@ int cli_download(const struct cli *cli, const char *path, const char *file)
         cli_error("%s: %s", file, strerror(errno));
         code = CLI_LOCAL;
     }
-    if (code != CLI_OK && !to_stdout) {
-        remove(file); /* half a model helps nobody */
+    if (code == CLI_OK && !is_direct && rename(part, file) != 0) {
+        cli_error("%s: %s", file, strerror(errno));
+        code = CLI_LOCAL;
+    }
+    if (code != CLI_OK && !is_direct) {
+        remove(part); /* half a model helps nobody */
     } else if (code == CLI_OK && !to_stdout && !cli->json) {
         fprintf(stderr, "wrote %s\n", file);
     }
+    free(part);
     return code;
 }
 

@@ -233,14 +233,18 @@ int cli_model_get(const struct cli *cli, int argc, char **argv)
 {
     struct cli_option options[] = {{.name = "o"}};
     int words;
-    if (!cli_options(argc, argv, options, 1, &words) || words != 1) {
+    if (!cli_options(argc, argv, options, 1, &words) || !cli_one_word(argv, words)) {
         cli_options_free(options, 1);
         return CLI_USAGE;
     }
     char *fallback = NULL;
     const char *file = cli_option_get(&options[0]);
     if (file == NULL) {
-        file = asprintf(&fallback, "%s.onnx", argv[0]) < 0 ? NULL : fallback;
+        if (asprintf(&fallback, "%s.onnx", argv[0]) < 0) {
+            cli_error("out of memory");
+            exit(CLI_LOCAL);
+        }
+        file = fallback;
     }
     char *path = path_of("models", argv[0], "/content");
     int code = cli_download(cli, path, file);

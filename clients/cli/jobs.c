@@ -168,7 +168,7 @@ int cli_job_submit(const struct cli *cli, int argc, char **argv)
                                             {.name = "wait", .is_flag = true}};
     int words, code = CLI_USAGE;
     json_t *spec = NULL;
-    if (cli_options(argc, argv, options, N_OPTIONS, &words) && words <= 1) {
+    if (cli_options(argc, argv, options, N_OPTIONS, &words) && cli_no_more(argv, words, 1)) {
         spec = words == 1 ? read_spec(argv[0]) : json_object();
         if (spec == NULL) {
             code = CLI_LOCAL;
@@ -187,9 +187,10 @@ int cli_job_submit(const struct cli *cli, int argc, char **argv)
 
 static void print_jobs(const json_t *items)
 {
-    static const char *const head[] = {"ID", "STATE", "NAME", "MODEL", "PASSES", "CREATED"};
-    struct cli_table *table = cli_table_new(6);
-    for (size_t i = 0; i < 6; i++) {
+    static const char *const head[] = {"ID",    "STATE",  "ASSERTS", "NAME",
+                                       "MODEL", "PASSES", "CREATED"};
+    struct cli_table *table = cli_table_new(7);
+    for (size_t i = 0; i < 7; i++) {
         cli_table_add(table, head[i], false);
     }
     size_t i;
@@ -206,6 +207,7 @@ static void print_jobs(const json_t *items)
         }
         cli_table_add(table, cli_json_text(job, "id"), false);
         cli_table_add(table, cli_json_text(job, "state"), false);
+        cli_table_add(table, json_string_value(json_object_get(job, "verdict")), false);
         cli_table_add(table, cli_json_text(job, "name"), false);
         cli_table_add(table, cli_json_text(job, "model"), false);
         cli_table_add(table, passes, false);
@@ -224,7 +226,7 @@ int cli_job_list(const struct cli *cli, int argc, char **argv)
     char *path = NULL;
     size_t size = 0;
     FILE *text = NULL;
-    if (!cli_options(argc, argv, options, N, &words) || words != 0) {
+    if (!cli_options(argc, argv, options, N, &words) || !cli_no_more(argv, words, 0)) {
         goto out;
     }
     text = open_memstream(&path, &size);
@@ -352,11 +354,11 @@ int cli_job_report(const struct cli *cli, int argc, char **argv)
 int cli_job_fetch(const struct cli *cli, int argc, char **argv)
 {
     struct cli_option options[] = {{.name = "o"}, {.name = "step"}};
-    int words, code = CLI_USAGE;
-    if (cli_options(argc, argv, options, 2, &words) && words == 1) {
+    int words = 0, code = CLI_USAGE;
+    if (cli_options(argc, argv, options, 2, &words) && cli_one_word(argv, words)) {
         const char *step = cli_option_get(&options[1]), *file = cli_option_get(&options[0]);
-        char *escaped = cli_escape(step == NULL ? "last" : step), *rest = NULL, *fallback = NULL;
-        if (asprintf(&rest, "/artifacts/%s/content", escaped) < 0 ||
+        char *escaped = cli_escape(step == NULL ? "" : step), *rest = NULL, *fallback = NULL;
+        if (asprintf(&rest, "/artifacts%s%s/content", step == NULL ? "" : "/", escaped) < 0 ||
             asprintf(&fallback, "%s-%s.onnx", argv[0], step == NULL ? "last" : step) < 0) {
             cli_error("out of memory");
             exit(CLI_LOCAL);

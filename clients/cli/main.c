@@ -8,42 +8,45 @@
 
 #define CLI_VERSION "0.1.0"
 
+enum { ANY = -1 };
+
 struct command {
     const char *noun, *verb; /* verb NULL: the noun alone is the command */
     const char *words;       /* what follows, for the help */
     const char *help;
     int min_words; /* least number of arguments */
+    int max_words; /* most of them; ANY: the command looks at its words and options itself */
     int (*run)(const struct cli *cli, int argc, char **argv);
 };
 
 static const struct command commands[] = {
-    {"model", "put", "NAME FILE", "Upload an ONNX model", 2, cli_model_put},
-    {"model", "list", "", "List models", 0, cli_model_list},
-    {"model", "show", "NAME", "Inputs, outputs, operators and sizes", 1, cli_model_show},
-    {"model", "get", "NAME [-o FILE]", "Download a model", 1, cli_model_get},
-    {"model", "delete", "NAME", "Delete all versions of a model", 1, cli_model_delete},
+    {"model", "put", "NAME FILE", "Upload an ONNX model", 2, 2, cli_model_put},
+    {"model", "list", "", "List models", 0, 0, cli_model_list},
+    {"model", "show", "NAME", "Inputs, outputs, operators and sizes", 1, 1, cli_model_show},
+    {"model", "get", "NAME [-o FILE]", "Download a model", 1, ANY, cli_model_get},
+    {"model", "delete", "NAME", "Delete all versions of a model", 1, 1, cli_model_delete},
     {"dataset", "put", "NAME FILE | NAME --images FILE --labels FILE",
-     "Upload npz or npy, or idx files; --scale --mean --std --layout", 1, cli_dataset_put},
-    {"dataset", "list", "", "List datasets", 0, cli_dataset_list},
-    {"dataset", "show", "NAME", "Arrays, samples and classes", 1, cli_dataset_show},
-    {"dataset", "delete", "NAME", "Delete a dataset", 1, cli_dataset_delete},
+     "Upload npz or npy, or idx files; --scale --mean --std --layout", 1, ANY, cli_dataset_put},
+    {"dataset", "list", "", "List datasets", 0, 0, cli_dataset_list},
+    {"dataset", "show", "NAME", "Arrays, samples and classes", 1, 1, cli_dataset_show},
+    {"dataset", "delete", "NAME", "Delete a dataset", 1, 1, cli_dataset_delete},
     {"job", "submit", "[FILE] [--model M --pass 'NAME key=value …' …]",
-     "Submit a job from a JSON file (- = stdin) or from options; --wait follows it", 0,
+     "Submit a job from a JSON file (- = stdin) or from options; --wait follows it", 0, ANY,
      cli_job_submit},
-    {"job", "list", "[--state S] [--model M]", "List jobs, newest first", 0, cli_job_list},
-    {"job", "show", "ID", "State, steps and metrics", 1, cli_job_show},
-    {"job", "wait", "ID", "Follow a job with a progress bar; the exit code is the job's", 1,
+    {"job", "list", "[--state S] [--model M]", "List jobs, newest first", 0, ANY, cli_job_list},
+    {"job", "show", "ID", "State, steps and metrics", 1, 1, cli_job_show},
+    {"job", "wait", "ID", "Follow a job with a progress bar; the exit code is the job's", 1, 1,
      cli_job_wait},
-    {"job", "cancel", "ID", "Cancel a job", 1, cli_job_cancel},
-    {"job", "retry", "ID", "Queue a finished job again", 1, cli_job_retry},
-    {"job", "delete", "ID", "Delete a finished job and what it made", 1, cli_job_delete},
-    {"job", "report", "ID", "What each pass did, tensor by tensor", 1, cli_job_report},
+    {"job", "cancel", "ID", "Cancel a job", 1, 1, cli_job_cancel},
+    {"job", "retry", "ID", "Queue a finished job again", 1, 1, cli_job_retry},
+    {"job", "delete", "ID", "Delete a finished job and what it made", 1, 1, cli_job_delete},
+    {"job", "report", "ID", "What each pass did, tensor by tensor", 1, 1, cli_job_report},
     {"job", "fetch", "ID [--step N] [-o FILE]", "Download an optimized model (the last step's)", 1,
-     cli_job_fetch},
+     ANY, cli_job_fetch},
     {"compare", NULL, "ID … [--format text|json|csv|markdown]",
-     "One table: the originals and what each step made", 1, cli_compare},
-    {"passes", NULL, "[NAME]", "The passes and their parameters", 0, cli_passes},
-    {"status", NULL, "", "Version, limits and health of the server", 0, cli_status},
+     "One table: the originals and what each step made", 1, ANY, cli_compare},
+    {"passes", NULL, "[NAME]", "The passes and their parameters", 0, 1, cli_passes},
+    {"status", NULL, "", "Version, limits and health of the server", 0, 0, cli_status},
 };
 
 static void print_help(FILE *to)
@@ -185,7 +188,7 @@ int main(int argc, char **argv)
         }
     }
     argv[kept] = NULL;
-    if (kept < command->min_words) {
+    if (kept < command->min_words || (command->max_words != ANY && kept > command->max_words)) {
         cli_error("usage: shrinkctl %s%s%s %s", command->noun, command->verb == NULL ? "" : " ",
                   command->verb == NULL ? "" : command->verb, command->words);
         return CLI_USAGE;

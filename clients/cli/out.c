@@ -195,6 +195,22 @@ bool cli_options(int argc, char **argv, struct cli_option *options, size_t n, in
     return true;
 }
 
+bool cli_no_more(char **argv, int words, int most)
+{
+    if (words > most) {
+        cli_error("%s: one word too many", argv[most]);
+    }
+    return words <= most;
+}
+
+bool cli_one_word(char **argv, int words)
+{
+    if (words == 0) {
+        cli_error("a name or an id is missing");
+    }
+    return words > 0 && cli_no_more(argv, words, 1);
+}
+
 void cli_options_free(struct cli_option *options, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

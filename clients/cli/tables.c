@@ -4,14 +4,6 @@
 
 #include "cli.h"
 
-static void print_rule(size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        fputs("─", stdout);
-    }
-    putchar('\n');
-}
-
 int cli_compare(const struct cli *cli, int argc, char **argv)
 {
     enum { FORMAT, METRICS, BASELINE, N };
@@ -20,7 +12,11 @@ int cli_compare(const struct cli *cli, int argc, char **argv)
     char *path = NULL, *answer = NULL;
     size_t size = 0;
     FILE *text = NULL;
-    if (!cli_options(argc, argv, options, N, &words) || words < 1) {
+    if (!cli_options(argc, argv, options, N, &words)) {
+        goto out;
+    }
+    if (words == 0) {
+        cli_error("compare: which jobs?");
         goto out;
     }
     const char *format = cli_option_get(&options[FORMAT]);
@@ -77,9 +73,10 @@ static void print_pass(const json_t *pass)
             }
         }
         json_t *fallback = json_object_get(param, "default");
-        char *text = json_is_string(fallback)
-                         ? strdup(json_string_value(fallback))
-                         : json_dumps(fallback, JSON_ENCODE_ANY | JSON_COMPACT);
+        char *text =
+            json_is_string(fallback)
+                ? strdup(json_string_value(fallback))
+                : json_dumps(fallback, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
         snprintf(name, sizeof name, "    %s", cli_json_text(param, "name"));
         cli_table_add(table, name, false);
         cli_table_add(table, choices[0] != 0 ? choices : cli_json_text(param, "type"), false);
@@ -114,6 +111,7 @@ int cli_passes(const struct cli *cli, int argc, char **argv)
             if (cli->json) {
                 cli_print_json(pass);
             } else {
+                fputs(i > 0 && argc == 0 ? "\n" : "", stdout);
                 print_pass(pass);
             }
         }
@@ -126,6 +124,22 @@ int cli_passes(const struct cli *cli, int argc, char **argv)
     return code;
 }
 
+static void print_about(const struct cli *cli, const json_t *about)
+{
+    printf("shrinkd %s at %s\n", cli_json_text(about, "version"), cli->server);
+    printf("%-20s%s\n", "cpu", cli_json_text(about, "cpu"));
+    printf("%-20s%.0f s\n", "up", cli_json_number(about, "uptime_s"));
+    const char *name;
+    json_t *limit;
+    json_object_foreach (json_object_get(about, "limits"), name, limit) {
+        char text[32];
+        const double n = json_number_value(limit);
+        const bool is_size = strstr(name, "bytes") != NULL || strstr(name, "memory") != NULL;
+        printf("%-20s%s\n", name,
+               is_size ? cli_bytes(n, text, sizeof text) : cli_count(n, text, sizeof text));
+    }
+}
+
 int cli_status(const struct cli *cli, int argc, char **argv)
 {
     (void)argc;
@@ -135,15 +149,16 @@ int cli_status(const struct cli *cli, int argc, char **argv)
     if (code == CLI_OK && cli->json) {
         cli_print_json(about);
     } else if (code == CLI_OK) {
-        printf("shrinkd %s at %s\n", cli_json_text(about, "version"), cli->server);
-        print_rule(40);
-        cli_print_json(about);
+        print_about(cli, about);
     }
     json_decref(about);
     if (code == CLI_OK) {
         code = cli_http(cli,
                         &(struct cli_request){.method = "GET", .path = "/readyz", .accept = "*/*"},
                         NULL, NULL);
+        if (code == CLI_OK && !cli->json) {
+            puts("ready");
+        }
     }
     return code;
 }
