@@ -149,6 +149,7 @@ static int start(struct loop *loop, struct shr_err *err)
     char status[128] = "";
     char text[192];
     signal(SIGPIPE, SIG_IGN); /* a client that goes away is no reason to die */
+    signal(SIGXFSZ, SIG_IGN); /* nor is a limit on files: the write fails with EFBIG */
     int code = job_local_setup(loop->srv->settings.workers, err);
     if (code != SHR_OK) {
         return code;

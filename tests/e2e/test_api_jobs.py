@@ -192,7 +192,7 @@ def shared(tmp_path_factory):
     daemon = Daemon(tmp_path_factory.mktemp("specs"))
     put(daemon, "mlp", MLP)
     yield daemon
-    daemon.stop()
+    daemon.finish()
 
 
 @pytest.mark.parametrize("kind", BAD_SPECS)

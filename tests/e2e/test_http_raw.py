@@ -100,7 +100,7 @@ def shared(tmp_path_factory):
     from conftest import Daemon
     daemon = Daemon(tmp_path_factory.mktemp("raw"))
     yield daemon
-    daemon.stop()
+    daemon.finish()
 
 
 @pytest.mark.parametrize("raw, expected, end", [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
