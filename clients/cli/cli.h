@@ -119,6 +119,8 @@ bool cli_options(int argc, char **argv, struct cli_option *options, size_t n, in
 bool cli_no_more(char **argv, int words, int most);
 bool cli_one_word(char **argv, int words);
 void cli_options_free(struct cli_option *options, size_t n);
+/* path with the options that were given as its query, escaped; the caller frees it. */
+char *cli_query(const char *path, const struct cli_option *options, size_t n);
 const char *cli_option_get(const struct cli_option *option); /* the last value or NULL */
 
 #endif

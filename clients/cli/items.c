@@ -267,8 +267,6 @@ int cli_dataset_put(const struct cli *cli, int argc, char **argv)
                                     {.name = "mean"},   {.name = "std"},    {.name = "layout"}};
     int words, code = CLI_USAGE;
     char *query = NULL;
-    size_t n = 0;
-    FILE *text = NULL;
     if (!cli_options(argc, argv, options, N, &words)) {
         goto out;
     }
@@ -278,22 +276,7 @@ int cli_dataset_put(const struct cli *cli, int argc, char **argv)
         cli_error("dataset put: a name and a file, or a name and --images and --labels");
         goto out;
     }
-    text = open_memstream(&query, &n);
-    if (text == NULL) {
-        code = CLI_LOCAL;
-        goto out;
-    }
-    char mark = '?';
-    for (size_t i = SCALE; i < N; i++) {
-        if (options[i].n > 0) {
-            char *value = cli_escape(cli_option_get(&options[i]));
-            fprintf(text, "%c%s=%s", mark, options[i].name, value);
-            free(value);
-            mark = '&';
-        }
-    }
-    fclose(text);
-
+    query = cli_query("", &options[SCALE], N - SCALE);
     struct cli_part parts[2] = {{"images", images}, {"labels", labels}};
     struct cli_request request = {.upload_file = images == NULL ? argv[1] : NULL, .parts = parts};
     if (images != NULL) {

@@ -224,28 +224,10 @@ int cli_job_list(const struct cli *cli, int argc, char **argv)
         {.name = "state"}, {.name = "model"}, {.name = "limit"}, {.name = "cursor"}};
     int words, code = CLI_USAGE;
     char *path = NULL;
-    size_t size = 0;
-    FILE *text = NULL;
     if (!cli_options(argc, argv, options, N, &words) || !cli_no_more(argv, words, 0)) {
         goto out;
     }
-    text = open_memstream(&path, &size);
-    if (text == NULL) {
-        code = CLI_LOCAL;
-        goto out;
-    }
-    fputs("/v1/jobs", text);
-    char mark = '?';
-    for (size_t i = 0; i < N; i++) {
-        if (options[i].n > 0) {
-            char *value = cli_escape(cli_option_get(&options[i]));
-            fprintf(text, "%c%s=%s", mark, options[i].name, value);
-            free(value);
-            mark = '&';
-        }
-    }
-    fclose(text);
-
+    path = cli_query("/v1/jobs", options, N);
     json_t *page = NULL;
     code = cli_http_json(cli, &(struct cli_request){.method = "GET", .path = path}, &page);
     if (code == CLI_OK && cli->json) {

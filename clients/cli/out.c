@@ -222,3 +222,23 @@ const char *cli_option_get(const struct cli_option *option)
 {
     return option->n == 0 ? NULL : option->values[option->n - 1];
 }
+
+char *cli_query(const char *path, const struct cli_option *options, size_t n)
+{
+    char *query = must_have(strdup(path));
+    char mark = strchr(path, '?') == NULL ? '?' : '&';
+    for (size_t i = 0; i < n; i++) {
+        if (options[i].n == 0) {
+            continue;
+        }
+        char *value = cli_escape(cli_option_get(&options[i])), *longer = NULL;
+        if (asprintf(&longer, "%s%c%s=%s", query, mark, options[i].name, value) < 0) {
+            must_have(NULL);
+        }
+        free(value);
+        free(query);
+        query = longer;
+        mark = '&';
+    }
+    return query;
+}

@@ -9,7 +9,7 @@ int cli_compare(const struct cli *cli, int argc, char **argv)
     enum { FORMAT, METRICS, BASELINE, N };
     struct cli_option options[N] = {{.name = "format"}, {.name = "metrics"}, {.name = "baseline"}};
     int words, code = CLI_USAGE;
-    char *path = NULL, *answer = NULL;
+    char *ids = NULL, *path = NULL, *answer = NULL;
     size_t size = 0;
     FILE *text = NULL;
     if (!cli_options(argc, argv, options, N, &words)) {
@@ -23,7 +23,7 @@ int cli_compare(const struct cli *cli, int argc, char **argv)
     if (format == NULL) {
         format = cli->json ? "json" : "text";
     }
-    text = open_memstream(&path, &size);
+    text = open_memstream(&ids, &size);
     if (text == NULL) {
         code = CLI_LOCAL;
         goto out;
@@ -34,14 +34,8 @@ int cli_compare(const struct cli *cli, int argc, char **argv)
         fprintf(text, "%s%s", i == 0 ? "" : ",", id);
         free(id);
     }
-    for (size_t i = METRICS; i < N; i++) {
-        if (options[i].n > 0) {
-            char *value = cli_escape(cli_option_get(&options[i]));
-            fprintf(text, "&%s=%s", options[i].name, value);
-            free(value);
-        }
-    }
     fclose(text);
+    path = cli_query(ids, &options[METRICS], N - METRICS);
     struct cli_request request = {.method = "GET", .path = path, .accept = "*/*"};
     code = cli_http(cli, &request, &answer, NULL);
     if (code == CLI_OK) {
@@ -50,6 +44,7 @@ int cli_compare(const struct cli *cli, int argc, char **argv)
 
 out:
     free(answer);
+    free(ids);
     free(path);
     cli_options_free(options, N);
     return code;
