@@ -1,6 +1,8 @@
 /* Checks and preparation that the integer operators share; see integer.h. */
 #include "ops/integer.h"
 
+#include <math.h>
+
 int shr_integer_check_count(const struct shr_op_setup *c, int slot, int64_t wanted,
                             struct shr_err *err)
 {
@@ -94,4 +96,15 @@ void shr_integer_zeros(const struct shr_tensor *zero, bool flip, size_t columns,
     for (size_t j = 0; j < columns; j++) {
         zeros[j] = shr_integer_zero(zero, (int64_t)j) - (flip ? 128 : 0);
     }
+}
+
+void shr_integer_dynamic(float min, float max, float *ret_scale, int32_t *ret_zero)
+{
+    min = min < 0 ? min : 0;
+    max = max > 0 ? max : 0;
+    float scale = max == min ? 1.0f : (max - min) / 255.0f;
+    float zero = 0 - min / scale;
+    zero = zero > 0 ? zero : 0; /* NaN of an infinite range becomes 0 */
+    *ret_scale = scale;
+    *ret_zero = (int32_t)rintf(zero < 255 ? zero : 255);
 }

@@ -40,6 +40,10 @@ void shr_integer_columns(const struct shr_integer_inputs *in, float alpha, size_
 /* Zero points of B for the kernel, as many as columns. */
 void shr_integer_zeros(const struct shr_tensor *zero, bool flip, size_t columns, int32_t *zeros);
 
+/* Scale and zero point of uint8 for values in [min, max], by the rule of DynamicQuantizeLinear. Of
+ * nothing but zeros the scale is 1, as ONNX Runtime has it; the specification divides 0 by 0. */
+void shr_integer_dynamic(float min, float max, float *ret_scale, int32_t *ret_zero);
+
 /* An input, or NULL when omitted or when the operator has no such slot. */
 static inline const struct shr_tensor *shr_integer_in(const struct shr_tensor *const *in,
                                                       size_t n_in, int slot)

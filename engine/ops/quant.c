@@ -7,7 +7,7 @@
 #include <math.h>
 
 #include "ops/families.h"
-#include "ops/util.h"
+#include "ops/integer.h"
 
 enum { X, SCALE, ZERO };
 
@@ -205,20 +205,15 @@ static int dynamic_infer(struct shr_infer *c, struct shr_err *err)
     return SHR_OK;
 }
 
-/* A tensor of zeros has scale 1, as ONNX Runtime has it; the specification divides 0 by 0. */
 static int dynamic_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
-    float lo, hi;
+    float min, max, scale;
+    int32_t zero;
     size_t n = (size_t)shr_tensor_count(c->in[X]);
-    c->kernels->minmax_f32(n, c->in[X]->data, &lo, &hi);
-    lo = lo < 0 ? lo : 0;
-    hi = hi > 0 ? hi : 0;
-    float scale = hi == lo ? 1.0f : (hi - lo) / 255.0f;
-    float zero = 0 - lo / scale;
-    zero = zero > 0 ? zero : 0; /* NaN of an infinite range becomes 0 */
-    zero = rintf(zero < 255 ? zero : 255);
-    c->kernels->quantize_u8(n, c->in[X]->data, scale, (int32_t)zero, c->out[0]->data);
+    c->kernels->minmax_f32(n, c->in[X]->data, &min, &max);
+    shr_integer_dynamic(min, max, &scale, &zero);
+    c->kernels->quantize_u8(n, c->in[X]->data, scale, zero, c->out[0]->data);
     *(float *)c->out[1]->data = scale;
     *(uint8_t *)c->out[2]->data = (uint8_t)zero;
     return SHR_OK;

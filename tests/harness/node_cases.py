@@ -207,6 +207,42 @@ def s7(*shape):
     return RNG.integers(-64, 65, shape, dtype=np.int8)
 
 
+def quant_lstm_forms():
+    h, i, s, n = 12, 7, 9, 3
+    for direction in ("forward", "reverse", "bidirectional"):
+        d = 2 if direction == "bidirectional" else 1
+        for make, per_channel, fixed in (
+            (s7, True, True), (s7, False, True), (s7, True, False),
+            (lambda *shape: u8(*shape) // 2, True, True), (lambda *shape: u8(*shape) // 2, False, False),
+        ):
+            # Rows and steps of different ranges: which of them share a scale is what is tested.
+            x = f32(s, n, i) * np.exp(f32(s, n, 1))
+            w, r = make(d, i, 4 * h), make(d, h, 4 * h)
+            shape = (d, 4 * h) if per_channel else (d,)
+            zero = np.full(shape, 0 if w.dtype == np.int8 else 64, w.dtype)
+            if not per_channel:  # ONNX Runtime wants those of columns to be alike, and 0 in int8
+                zero = make(*shape) // 8
+            scales = [np.abs(f32(*shape)) / 100 + np.float32(0.001) for _ in range(2)]
+            params = [scales[0], zero, scales[1], zero]
+            state = [np.array([9, 0, 4], np.int32), f32(d, n, h), f32(d, n, h), f32(d, 3 * h)]
+            bias = f32(d, 8 * h)
+            tag = f"{w.dtype}_{'columns' if per_channel else 'tensor'}_{'constant' if fixed else 'runtime'}"
+            for name, middle in (
+                ("plain", [None] * 5), ("bias", [bias] + [None] * 4), ("state", [bias, None] + state[1:]),
+                ("lengths", [bias, np.array([9, 6, 4], np.int32)] + state[1:3] + [None]),
+                ("empty", [bias] + state),
+            ):
+                yield Form(f"quant_lstm_{direction}_{tag}_{name}", "com.microsoft.DynamicQuantizeLSTM", 1,
+                           [x, w, r] + middle + params, 3, (1, 2, 8, 9, 10, 11) if fixed else (),
+                           hidden_size=h, direction=direction)
+    x, w, r = f32(30, 70, 12), s7(1, 12, 64), s7(1, 16, 64)
+    scale, zero = np.full(1, 0.005, np.float32), np.zeros(1, np.int8)
+    for name, more in (("many_rows", {}), ("clip", {"clip": 0.3}), ("input_forget", {"input_forget": 1})):
+        yield Form(f"quant_lstm_{name}", "com.microsoft.DynamicQuantizeLSTM", 1,
+                   [x, w, r] + [None] * 5 + [scale, zero, scale, zero], 3, (1, 2, 8, 9, 10, 11),
+                   hidden_size=16, **more)
+
+
 def scalar(value, dtype=np.float32):
     return np.array(value, dtype)
 
@@ -348,8 +384,9 @@ def runtime_cases(folder):
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    for source in (pool_and_conv_forms, product_forms, lstm_forms, quantize_forms,
-                   integer_forms, old_forms):
+    options.intra_op_num_threads = 1  # DynamicQuantizeLSTM gives the rows of each thread a scale
+    for source in (pool_and_conv_forms, product_forms, lstm_forms, quant_lstm_forms,
+                   quantize_forms, integer_forms, old_forms):
         for form in source():
             names = [f"x{i}" if v is not None else "" for i, v in enumerate(form.inputs)]
             outs = [f"y{i}" for i in range(form.outputs)]

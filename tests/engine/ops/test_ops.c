@@ -215,6 +215,51 @@ static void errors_of_inference_name_node_and_shapes(void **state)
     assert_refused(m, SHR_ERR_INVALID, "Softmax 's': axis 2 is not in [-2, 1]");
 }
 
+/* 2 directions, 3 inputs, 4 units; slot `without` is omitted. */
+static struct shr_model *quant_lstm(const int64_t *w_dims, const int64_t *zero_dims, size_t without)
+{
+    struct shr_model *m = build_model();
+    struct shr_rng rng;
+    shr_rng_init(&rng, 1);
+    struct shr_value *in[12] = {
+        build_input(m, "x", SHR_DTYPE_F32, DIMS(5, -1, 3)),
+        build_random(m, "w", SHR_DTYPE_I8, w_dims, -9, 9, &rng),
+        build_random(m, "r", SHR_DTYPE_I8, DIMS(2, 4, 16), -9, 9, &rng),
+        [8] = build_random(m, "ws", SHR_DTYPE_F32, DIMS(2, 16), 1, 2, &rng),
+        [9] = build_random(m, "wz", SHR_DTYPE_I8, zero_dims, 0, 1, &rng),
+        [10] = build_random(m, "rs", SHR_DTYPE_F32, DIMS(2), 1, 2, &rng),
+        [11] = build_random(m, "rz", SHR_DTYPE_I8, DIMS(2), 0, 1, &rng),
+    };
+    struct shr_value *y = NULL;
+    struct shr_node *n = NULL;
+    in[without] = NULL;
+    assert_int_equal(shr_model_import(m, "com.microsoft", 1, NULL), 0);
+    assert_int_equal(shr_graph_add_value(&m->graph, "y", &y, NULL), 0);
+    assert_int_equal(shr_graph_add_node(&m->graph, NULL, "com.microsoft", "DynamicQuantizeLSTM",
+                                        "cell", in, 12, &y, 1, &n, NULL),
+                     0);
+    assert_int_equal(shr_node_set_text(&m->graph, n, "direction", "bidirectional", NULL), 0);
+    return m;
+}
+
+static void a_quantized_lstm_has_transposed_weights_and_all_its_scales(void **state)
+{
+    (void)state;
+    enum { NONE = 3 };
+    struct shr_model *m = quant_lstm(DIMS(2, 3, 16), DIMS(2, 16), NONE);
+    infer(m);
+    assert_type(shr_graph_find(&m->graph, "y"), SHR_DTYPE_F32, DIMS(5, 2, -1, 4));
+    shr_model_free(m);
+    assert_refused(quant_lstm(DIMS(2, 16, 3), DIMS(2), NONE), SHR_ERR_INVALID,
+                   "DynamicQuantizeLSTM 'cell': input 'w' is [2, 16, 3], not [2, 3, 16]");
+    assert_refused(quant_lstm(DIMS(2, 3, 16), DIMS(16), NONE), SHR_ERR_INVALID,
+                   "DynamicQuantizeLSTM 'cell': input 'wz' is [16]: neither one value nor one a "
+                   "column for each direction");
+    assert_refused(quant_lstm(DIMS(2, 3, 16), DIMS(2), 10), SHR_ERR_INVALID,
+                   "DynamicQuantizeLSTM 'cell': the scales and zero points of W and R must be "
+                   "given");
+}
+
 static void wrong_numbers_of_inputs_are_refused(void **state)
 {
     (void)state;
@@ -382,6 +427,7 @@ int main(void)
         cmocka_unit_test(declared_types_fill_what_stays_open),
         cmocka_unit_test(windows_count_their_outputs),
         cmocka_unit_test(errors_of_inference_name_node_and_shapes),
+        cmocka_unit_test(a_quantized_lstm_has_transposed_weights_and_all_its_scales),
         cmocka_unit_test(wrong_numbers_of_inputs_are_refused),
         cmocka_unit_test(a_contradicted_declaration_is_refused),
         cmocka_unit_test(hostile_numbers_do_not_overflow),
