@@ -2,14 +2,12 @@
  *
  * MatMul and Gemm with constant weights become
  *     DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul by both scales [-> Add of the bias]
- * the form, and the names, of ONNX Runtime's tool, so that its fusions find it. An input that
- * several nodes read is quantized once, and so are tied weights. Thread: one. */
+ * the form, and the names, of ONNX Runtime's tool, so that its fusions find it; LSTM becomes
+ * com.microsoft's DynamicQuantizeLSTM (dynamic_lstm.c). An input that several nodes read is
+ * quantized once, and so are tied weights (dynamic_weight.c). Thread: one. */
 #include <stdio.h>
-#include <string.h>
 
-#include "base/vec.h"
-#include "passes/edit.h"
-#include "passes/quant_params.h"
+#include "passes/dynamic.h"
 
 enum { ARG_WEIGHT_TYPE, ARG_PER_CHANNEL, ARG_REDUCE_RANGE, ARG_OPS, SHR_ARGS_NODES };
 enum { OPSET_NEEDED = 11 };
@@ -26,31 +24,11 @@ static const struct shr_param params[] = {
     {"reduce_range", SHR_PARAM_ENUM, "auto", 0, 0, reduce_choices,
      "7-bit weights, for CPUs whose 16-bit sums of two products saturate; auto: only as far as a "
      "channel needs it"},
-    {"op_types", SHR_PARAM_LIST, "MatMul,Gemm", 0, 0, NULL, "Operators to quantize"},
+    {"op_types", SHR_PARAM_LIST, "MatMul,Gemm,LSTM", 0, 0, NULL, "Operators to quantize"},
     SHR_PARAMS_NODES,
 };
 
-struct input { /* an input and its dynamic quantization */
-    const struct shr_value *x;
-    struct shr_value *q[3]; /* quantized, scale, zero point */
-};
-
-struct weight {
-    const struct shr_value *w;
-    bool transposed;
-    float alpha;
-    struct shr_value *q, *scale, *zero; /* zero NULL = 0 */
-};
-
-struct dynamic {
-    struct shr_graph *g;
-    const struct shr_arg *args;
-    struct shr_report *report;
-    SHR_VEC(struct input) inputs;
-    SHR_VEC(struct weight) weights;
-};
-
-static struct shr_value *fresh(struct dynamic *d, const char *stem, const char *suffix,
+static struct shr_value *fresh(struct shr_dynamic *d, const char *stem, const char *suffix,
                                struct shr_err *err)
 {
     char name[512];
@@ -59,20 +37,10 @@ static struct shr_value *fresh(struct dynamic *d, const char *stem, const char *
     return shr_graph_fresh_value(d->g, name, &v, err) == SHR_OK ? v : NULL;
 }
 
-static int constant(struct dynamic *d, const char *stem, const char *suffix,
-                    struct shr_tensor *take, struct shr_value **ret, struct shr_err *err)
-{
-    char name[512];
-    snprintf(name, sizeof name, "%.480s%s", stem, suffix);
-    struct shr_tensor t = *take;
-    *take = (struct shr_tensor){0};
-    return shr_graph_add_constant(d->g, name, t, ret, err);
-}
-
 /* ── Inputs ─────────────────────────────────────────────────────────────────────────────────── */
 
-static int quantize_input(struct dynamic *d, struct shr_node *before, struct shr_value *x,
-                          struct input *ret, struct shr_err *err)
+static int quantize_input(struct shr_dynamic *d, struct shr_node *before, struct shr_value *x,
+                          struct shr_dynamic_input *ret, struct shr_err *err)
 {
     for (size_t i = 0; i < d->inputs.n; i++) {
         if (d->inputs.v[i].x == x) {
@@ -81,7 +49,7 @@ static int quantize_input(struct dynamic *d, struct shr_node *before, struct shr
         }
     }
     static const char *const suffixes[3] = {"_quantized", "_scale", "_zero_point"};
-    struct input in = {.x = x};
+    struct shr_dynamic_input in = {.x = x};
     for (size_t i = 0; i < 3; i++) {
         in.q[i] = fresh(d, x->name, suffixes[i], err);
         if (in.q[i] == NULL) {
@@ -92,7 +60,7 @@ static int quantize_input(struct dynamic *d, struct shr_node *before, struct shr
     snprintf(name, sizeof name, "%.480s_QuantizeLinear", x->name);
     int code = shr_graph_add_node(d->g, before, "", "DynamicQuantizeLinear", name, &x, 1, in.q, 3,
                                   NULL, err);
-    struct input *added = code == SHR_OK ? SHR_VEC_ADD(&d->inputs) : NULL;
+    struct shr_dynamic_input *added = code == SHR_OK ? SHR_VEC_ADD(&d->inputs) : NULL;
     if (added == NULL) {
         return code != SHR_OK ? code : shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
     }
@@ -100,109 +68,14 @@ static int quantize_input(struct dynamic *d, struct shr_node *before, struct shr
     return SHR_OK;
 }
 
-/* ── Weights ────────────────────────────────────────────────────────────────────────────────── */
-
-/* (K, N) float32, transposed and multiplied by Gemm's alpha. */
-static int plain_weight(const struct shr_tensor *w, bool transposed, float alpha,
-                        struct shr_tensor *ret, struct shr_err *err)
-{
-    int64_t k = w->dim[transposed ? 1 : 0], n = w->dim[transposed ? 0 : 1];
-    struct shr_tensor plain = {0};
-    int code = shr_tensor_new(SHR_DTYPE_F32, 2, (int64_t[]){k, n}, &plain, err);
-    if (code != SHR_OK) {
-        return code;
-    }
-    const float *from = w->data;
-    float *to = plain.data;
-    for (int64_t i = 0; i < k; i++) {
-        for (int64_t j = 0; j < n; j++) {
-            to[i * n + j] = alpha * from[transposed ? j * k + i : i * n + j];
-        }
-    }
-    *ret = plain;
-    return SHR_OK;
-}
-
-static void tell(struct dynamic *d, const struct shr_value *w, const struct shr_quant_weight *q)
-{
-    struct shr_note *note = shr_report_note(
-        d->report, SHR_NOTE_DONE, w->name, "%s weights, %s; the input is quantized when it runs",
-        weight_types[d->args[ARG_WEIGHT_TYPE].i],
-        d->args[ARG_PER_CHANNEL].b ? "per channel" : "per tensor");
-    shr_note_figure(note, "scale_min", q->scale_min);
-    shr_note_figure(note, "scale_max", q->scale_max);
-    shr_note_figure(note, "sqnr_db", q->sqnr_db);
-    shr_note_figure(note, "largest", q->top_min);
-    shr_note_figure(note, "bytes_before", (double)shr_tensor_bytes(&w->constant));
-    shr_note_figure(note, "bytes_after",
-                    (double)(shr_tensor_bytes(&q->q) + shr_tensor_bytes(&q->scale)));
-}
-
-static int store_weight(struct dynamic *d, struct weight *w, struct shr_quant_weight *q,
-                        struct shr_err *err)
-{
-    const char *name = w->w->name;
-    int code = constant(d, name, "_quantized", &q->q, &w->q, err);
-    if (code == SHR_OK) {
-        code = constant(d, name, "_scale", &q->scale, &w->scale, err);
-    }
-    if (code == SHR_OK && d->args[ARG_WEIGHT_TYPE].i == 1) {
-        code = constant(d, name, "_zero_point", &q->zero, &w->zero, err);
-    }
-    struct weight *added = code == SHR_OK ? SHR_VEC_ADD(&d->weights) : NULL;
-    if (added == NULL) {
-        return code != SHR_OK ? code : shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
-    }
-    *added = *w;
-    return SHR_OK;
-}
-
-static int quantize_weight(struct dynamic *d, const struct shr_node *node, struct weight *ret,
-                           struct shr_err *err)
-{
-    const struct shr_value *v = shr_node_in(node, 1);
-    bool transposed = shr_node_int(node, "transB", 0) != 0;
-    float alpha = shr_node_float(node, "alpha", 1);
-    for (size_t i = 0; i < d->weights.n; i++) {
-        const struct weight *w = &d->weights.v[i];
-        if (w->w == v && w->transposed == transposed && w->alpha == alpha) {
-            *ret = *w;
-            return SHR_OK;
-        }
-    }
-    bool int8 = d->args[ARG_WEIGHT_TYPE].i == 0;
-    int64_t reduce = d->args[ARG_REDUCE_RANGE].i;
-    struct shr_quant_how how = {
-        .grid = shr_quant_grid_of(int8 ? SHR_DTYPE_I8 : SHR_DTYPE_U8, int8, reduce == REDUCE_TRUE),
-        .axis = 1,
-        .per_channel = d->args[ARG_PER_CHANNEL].b,
-        .pairs = int8 && reduce == REDUCE_AUTO ? SHR_PAIRS_MATRIX : SHR_PAIRS_NONE,
-    };
-
-    struct weight w = {.w = v, .transposed = transposed, .alpha = alpha};
-    struct shr_tensor plain = {0};
-    struct shr_quant_weight q = {0};
-    int code = plain_weight(&v->constant, transposed, alpha, &plain, err);
-    if (code == SHR_OK) {
-        code = shr_quantize_weight(&plain, v->name, &how, &q, err);
-    }
-    if (code == SHR_OK) {
-        tell(d, v, &q);
-        code = store_weight(d, &w, &q, err);
-    }
-    if (code == SHR_OK) {
-        *ret = w;
-    }
-    shr_tensor_finish(&plain);
-    shr_quant_weight_finish(&q);
-    return code;
-}
-
 /* ── Nodes ──────────────────────────────────────────────────────────────────────────────────── */
 
 /* NULL = can be quantized, else why not. */
 static const char *obstacle(const struct shr_node *node)
 {
+    if (shr_node_is(node, "LSTM")) {
+        return shr_dynamic_lstm_obstacle(node);
+    }
     if (!shr_node_is(node, "MatMul") && !shr_node_is(node, "Gemm")) {
         return "it has no dynamically quantized form here; it stays in float";
     }
@@ -223,7 +96,7 @@ static const char *obstacle(const struct shr_node *node)
 }
 
 /* Gemm's beta C, or NULL. */
-static int scaled_bias(struct dynamic *d, const struct shr_node *node, struct shr_value **ret,
+static int scaled_bias(struct shr_dynamic *d, const struct shr_node *node, struct shr_value **ret,
                        struct shr_err *err)
 {
     struct shr_value *bias = shr_node_in(node, 2);
@@ -244,7 +117,7 @@ static int scaled_bias(struct dynamic *d, const struct shr_node *node, struct sh
     return shr_graph_add_constant(d->g, bias->name, t, ret, err);
 }
 
-static int add(struct dynamic *d, struct shr_node *before, const char *op, const char *stem,
+static int add(struct shr_dynamic *d, struct shr_node *before, const char *op, const char *stem,
                const char *suffix, struct shr_value *const *in, size_t n_in,
                struct shr_node **ret_node, struct shr_value **ret, struct shr_err *err)
 {
@@ -254,8 +127,9 @@ static int add(struct dynamic *d, struct shr_node *before, const char *op, const
 }
 
 /* Writes the nodes up to the product of accumulator and scales; the last gives a new value. */
-static int write_product(struct dynamic *d, struct shr_node *node, const struct input *x,
-                         const struct weight *w, struct shr_value **ret, struct shr_err *err)
+static int write_product(struct shr_dynamic *d, struct shr_node *node,
+                         const struct shr_dynamic_input *x, const struct shr_dynamic_weight *w,
+                         struct shr_value **ret, struct shr_err *err)
 {
     const char *stem = node->name[0] != 0 ? node->name : shr_node_out(node, 0)->name;
     struct shr_value *acc = NULL, *real = NULL, *scale = NULL;
@@ -280,7 +154,7 @@ static int write_product(struct dynamic *d, struct shr_node *node, const struct 
     return code;
 }
 
-static int transpose_input(struct dynamic *d, struct shr_node *node, struct shr_value **x,
+static int transpose_input(struct shr_dynamic *d, struct shr_node *node, struct shr_value **x,
                            struct shr_err *err)
 {
     struct shr_node *transpose = NULL;
@@ -291,7 +165,7 @@ static int transpose_input(struct dynamic *d, struct shr_node *node, struct shr_
 }
 
 /* The product takes the place of the node's result; one that a subgraph reads keeps its name. */
-static int replace_node(struct dynamic *d, struct shr_node *node, struct shr_value *product,
+static int replace_node(struct shr_dynamic *d, struct shr_node *node, struct shr_value *product,
                         struct shr_err *err)
 {
     struct shr_value *out = shr_node_out(node, 0);
@@ -305,10 +179,10 @@ static int replace_node(struct dynamic *d, struct shr_node *node, struct shr_val
     return shr_graph_add_node(d->g, next, "", "Identity", name, &product, 1, &out, 1, NULL, err);
 }
 
-static int quantize_node(struct dynamic *d, struct shr_node *node, struct shr_err *err)
+static int quantize_product(struct shr_dynamic *d, struct shr_node *node, struct shr_err *err)
 {
-    struct input input = {0};
-    struct weight weight = {0};
+    struct shr_dynamic_input input = {0};
+    struct shr_dynamic_weight weight = {0};
     struct shr_value *x = shr_node_in(node, 0), *bias = NULL, *product = NULL;
     int code = SHR_OK;
     if (shr_node_int(node, "transA", 0) != 0) {
@@ -318,7 +192,8 @@ static int quantize_node(struct dynamic *d, struct shr_node *node, struct shr_er
         code = quantize_input(d, node, x, &input, err);
     }
     if (code == SHR_OK) {
-        code = quantize_weight(d, node, &weight, err);
+        code = shr_dynamic_matrix(d, shr_node_in(node, 1), shr_node_int(node, "transB", 0) != 0,
+                                  shr_node_float(node, "alpha", 1), &weight, err);
     }
     if (code == SHR_OK) {
         code = scaled_bias(d, node, &bias, err);
@@ -333,17 +208,18 @@ static int quantize_node(struct dynamic *d, struct shr_node *node, struct shr_er
     return code == SHR_OK ? replace_node(d, node, product, err) : code;
 }
 
-static int quantize_all(struct dynamic *d, const struct shr_ctx *ctx, struct shr_err *err)
+static int quantize_all(struct shr_dynamic *d, const struct shr_arg *args,
+                        const struct shr_ctx *ctx, struct shr_err *err)
 {
     size_t total = d->g->n_nodes, done = 0;
     for (struct shr_node *node = d->g->first_node, *next; node != NULL; node = next, done++) {
         next = node->next;
         bool weighted = node->op != NULL && node->op->quant_role == SHR_QUANT_WEIGHTED;
-        bool asked = shr_arg_lists(&d->args[ARG_OPS], node->op_type);
+        bool asked = shr_arg_lists(&args[ARG_OPS], node->op_type);
         if (!weighted && !asked) {
             continue;
         }
-        const char *why = shr_nodes_excluded(node, &d->args[ARG_NODES]);
+        const char *why = shr_nodes_excluded(node, &args[ARG_NODES]);
         why = why != NULL ? why : obstacle(node);
         why = why != NULL ? why : asked ? NULL : "its operator is not in op_types";
         if (why != NULL) {
@@ -354,7 +230,8 @@ static int quantize_all(struct dynamic *d, const struct shr_ctx *ctx, struct shr
         }
         int code = shr_ctx_poll(ctx, err);
         if (code == SHR_OK) {
-            code = quantize_node(d, node, err);
+            code = shr_node_is(node, "LSTM") ? shr_dynamic_lstm(d, node, err)
+                                             : quantize_product(d, node, err);
         }
         if (code != SHR_OK) {
             return code;
@@ -378,8 +255,17 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
     if (code != SHR_OK) {
         return code;
     }
-    struct dynamic d = {.g = &model->graph, .args = call->args->v, .report = call->report};
-    code = quantize_all(&d, call->ctx, err);
+    const struct shr_arg *args = call->args->v;
+    struct shr_dynamic d = {
+        .model = model,
+        .g = &model->graph,
+        .how = {.int8 = args[ARG_WEIGHT_TYPE].i == 0,
+                .per_channel = args[ARG_PER_CHANNEL].b,
+                .reduce = args[ARG_REDUCE_RANGE].i == REDUCE_TRUE,
+                .certify = args[ARG_REDUCE_RANGE].i == REDUCE_AUTO},
+        .report = call->report,
+    };
+    code = quantize_all(&d, args, call->ctx, err);
     if (code == SHR_OK && d.weights.n == 0) {
         shr_report_note(d.report, SHR_NOTE_WARNING, "", "nothing was quantized");
     }

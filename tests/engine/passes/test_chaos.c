@@ -49,6 +49,9 @@ static void every_failed_allocation_is_told(void **state)
         shr_dataset_free(data);
         shr_model_free(nets[i]);
     }
+    struct shr_model *lstm = tiny_lstm();
+    fail_all(lstm, "quantize_dynamic", NULL, NULL);
+    shr_model_free(lstm);
 }
 
 int main(void)

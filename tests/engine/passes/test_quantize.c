@@ -181,6 +181,107 @@ static void quantize_dynamic_says_what_stays_in_float_and_why(void **state)
     shr_model_free(m);
 }
 
+/* W and R of the tiny LSTM stand transposed in the integers. */
+static void expect_recurrent(const struct shr_model *r, const char *stem, const double *real,
+                             int64_t k, bool per_channel)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%s_quantized", stem);
+    const struct shr_tensor *q = tiny_tensor(r, name);
+    snprintf(name, sizeof name, "%s_scale", stem);
+    const struct shr_tensor *scale = tiny_tensor(r, name);
+    snprintf(name, sizeof name, "%s_zero_point", stem);
+    const struct shr_tensor *zero = tiny_tensor(r, name);
+    assert_int_equal(q->rank, 3);
+    assert_int_equal(q->dim[0], 2);
+    assert_int_equal(q->dim[1], k);
+    assert_int_equal(q->dim[2], 4);
+    assert_int_equal(scale->rank, per_channel ? 2 : 1);
+    assert_int_equal(scale->dim[0], 2);
+    assert_true(shr_tensor_same_shape(scale, zero));
+    assert_int_equal(zero->dtype, q->dtype);
+    for (int64_t d = 0; d < 2; d++) {
+        for (int64_t g = 0; g < 4; g++) {
+            int64_t at = per_channel ? d * 4 + g : d;
+            double s = shr_tensor_get(scale, at), z = shr_tensor_get(zero, at);
+            for (int64_t i = 0; i < k; i++) {
+                double x = s * (shr_tensor_get(q, (d * k + i) * 4 + g) - z);
+                assert_true(fabs(x - real[(d * 4 + g) * k + i]) <= s * 0.51);
+            }
+        }
+    }
+}
+
+static void quantize_dynamic_writes_the_lstm_of_onnx_runtime(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *arguments;
+        bool per_channel;
+    } cases[] = {
+        {"", true},
+        {"per_channel=false", false},
+        {"weight_type=uint8", false}, /* the zero points of columns may not differ */
+    };
+    struct shr_model *m = tiny_lstm();
+    for (size_t i = 0; i < SHR_COUNT_OF(cases); i++) {
+        struct shr_report report = {0};
+        struct shr_model *r = tiny_run(m, "quantize_dynamic", cases[i].arguments, &report, NULL);
+        assert_int_equal(r->graph.n_nodes, 1);
+        const struct shr_node *n = find_op(r, "DynamicQuantizeLSTM");
+        assert_string_equal(n->domain, "com.microsoft");
+        assert_string_equal(n->name, "cell_quant");
+        assert_non_null(n->op);
+        assert_int_equal(shr_model_opset(r, "com.microsoft"), 1);
+        assert_int_equal(n->n_in, 12);
+        assert_string_equal(n->in[3].value->name, "b");
+        assert_string_equal(n->out[0]->name, "y");
+        assert_string_equal(shr_node_text(n, "direction", ""), "bidirectional");
+        assert_int_equal(shr_node_int(n, "hidden_size", 0), 1);
+        expect_recurrent(r, "w", tiny_ramp, 2, cases[i].per_channel);
+        expect_recurrent(r, "r", tiny_ramp + 5, 1, cases[i].per_channel);
+        assert_true(tiny_note(&report, SHR_NOTE_DONE, "r",
+                              cases[i].per_channel ? "per channel" : "per tensor"));
+        shr_report_finish(&report);
+        shr_model_free(r);
+    }
+    shr_model_free(m);
+}
+
+static void expect_float_lstm(struct shr_model *take_m, const char *why)
+{
+    struct shr_report report = {0};
+    struct shr_model *r = tiny_run(take_m, "quantize_dynamic", "", &report, NULL);
+    assert_int_equal(count_ops(r, "LSTM"), 1);
+    assert_int_equal(shr_model_opset(r, "com.microsoft"), 0);
+    assert_true(tiny_note(&report, SHR_NOTE_SKIPPED, "cell", why));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_model_free(take_m);
+}
+
+static void quantize_dynamic_leaves_an_lstm_that_has_no_quantized_form(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_lstm();
+    assert_int_equal(shr_node_set_float(&m->graph, m->graph.first_node, "clip", 3, NULL), 0);
+    expect_float_lstm(m, "its sums are clipped");
+
+    m = tiny_lstm();
+    assert_int_equal(shr_node_set_int(&m->graph, m->graph.first_node, "layout", 1, NULL), 0);
+    expect_float_lstm(m, "its quantized form has no layout 1");
+
+    m = tiny_lstm();
+    struct shr_tensor whole = {0};
+    assert_int_equal(shr_tensor_new(SHR_DTYPE_I32, 3, (int64_t[]){2, 4, 1}, &whole, NULL), 0);
+    shr_value_set_constant(m->graph.first_node->in[2].value, whole);
+    expect_float_lstm(m, "its weights are not float32");
+
+    m = tiny_lstm();
+    shr_node_set_input(m->graph.first_node, 1, m->graph.inputs[0]);
+    expect_float_lstm(m, "its weights are not constant");
+}
+
 /* ── Static ─────────────────────────────────────────────────────────────────────────────────── */
 
 static void quantize_static_writes_pairs_around_products_and_none_on_the_output(void **state)
@@ -365,6 +466,8 @@ int main(void)
         cmocka_unit_test(quantize_dynamic_folds_alpha_beta_and_transposes),
         cmocka_unit_test(names_of_added_nodes_are_not_taken),
         cmocka_unit_test(quantize_dynamic_says_what_stays_in_float_and_why),
+        cmocka_unit_test(quantize_dynamic_writes_the_lstm_of_onnx_runtime),
+        cmocka_unit_test(quantize_dynamic_leaves_an_lstm_that_has_no_quantized_form),
         cmocka_unit_test(quantize_static_writes_pairs_around_products_and_none_on_the_output),
         cmocka_unit_test(quantize_static_keeps_bias_int32_on_the_scale_of_the_sum),
         cmocka_unit_test(bias_correction_restores_the_mean),

@@ -1,4 +1,4 @@
-/* Two small nets and samples for them, for the tests of quantization. */
+/* Small nets and samples for them, for the tests of quantization. */
 #ifndef TESTS_PASSES_TINY_NETS_H
 #define TESTS_PASSES_TINY_NETS_H
 
@@ -80,6 +80,22 @@ static inline struct shr_model *tiny_cnn(void)
     in[0] = n->out[0];
     in[1] = tiny_constant(m, "w3", SHR_DTYPE_F32, 4, (int64_t[]){2, 2, 1, 1}, tiny_ramp + 11);
     tiny_output(m, tiny_node(m, "Conv", "conv3", in, 2, "y"));
+    return m;
+}
+
+/* x (3, batch, 2) -> bidirectional LSTM of 1 unit, w (2, 4, 2), r (2, 4, 1), b -> y */
+static inline struct shr_model *tiny_lstm(void)
+{
+    struct shr_model *m = tiny_model(13);
+    struct shr_value *in[4] = {
+        tiny_input(m, "x", 3, (int64_t[]){3, -1, 2}),
+        tiny_constant(m, "w", SHR_DTYPE_F32, 3, (int64_t[]){2, 4, 2}, tiny_ramp),
+        tiny_constant(m, "r", SHR_DTYPE_F32, 3, (int64_t[]){2, 4, 1}, tiny_ramp + 5),
+        tiny_constant(m, "b", SHR_DTYPE_F32, 2, (int64_t[]){2, 8}, tiny_ramp + 3)};
+    struct shr_node *n = tiny_node(m, "LSTM", "cell", in, 4, "y");
+    assert_int_equal(shr_node_set_text(&m->graph, n, "direction", "bidirectional", NULL), 0);
+    assert_int_equal(shr_node_set_int(&m->graph, n, "hidden_size", 1, NULL), 0);
+    tiny_output(m, n);
     return m;
 }
 
