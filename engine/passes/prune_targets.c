@@ -13,17 +13,22 @@ struct int_op {
 };
 
 static const struct int_op int_ops[] = {
-    {"", "MatMulInteger", 1, 0, 3},      {"", "ConvInteger", 1, 0, 3},
-    {"", "QLinearMatMul", 3, 4, 5},      {"", "QLinearConv", 3, 4, 5},
-    {"com.microsoft", "QGemm", 3, 4, 5}, {"com.microsoft", "DynamicQuantizeMatMul", 1, 2, 3},
+    {"", "MatMulInteger", 1, 0, 3},
+    {"", "ConvInteger", 1, 0, 3},
+    {"", "QLinearMatMul", 3, 4, 5},
+    {"", "QLinearConv", 3, 4, 5},
+    {"com.microsoft", "QGemm", 3, 4, 5},
+    {"com.microsoft", "DynamicQuantizeMatMul", 1, 2, 3},
+    {"com.microsoft", "DynamicQuantizeLSTM", 1, 8, 9},
+    {"com.microsoft", "DynamicQuantizeLSTM", 2, 10, 11},
 };
 
-static const struct int_op *find_int_op(const struct shr_node *node)
+/* The first of the node's rows at or behind `at`, NULL at the end. */
+static const struct int_op *find_int_op(const struct shr_node *node, const struct int_op *at)
 {
-    for (size_t i = 0; i < SHR_COUNT_OF(int_ops); i++) {
-        if (strcmp(int_ops[i].name, node->op_type) == 0 &&
-            strcmp(int_ops[i].domain, node->domain) == 0) {
-            return &int_ops[i];
+    for (; at < int_ops + SHR_COUNT_OF(int_ops); at++) {
+        if (strcmp(at->name, node->op_type) == 0 && strcmp(at->domain, node->domain) == 0) {
+            return at;
         }
     }
     return NULL;
@@ -83,10 +88,15 @@ static const struct shr_tensor *scale_behind(const struct shr_node *node)
     return NULL;
 }
 
-static bool fits(const struct shr_tensor *params, const struct shr_tensor *weight, int axis)
+static bool fits(const struct shr_tensor *params, const struct shr_tensor *weight, int axis,
+                 bool directions)
 {
     if (params == NULL || shr_tensor_count(params) == 1) {
         return true;
+    }
+    if (directions) {
+        return weight->rank == 3 && params->dim[0] == weight->dim[0] &&
+               (params->rank == 1 || (params->rank == 2 && params->dim[1] == weight->dim[axis]));
     }
     return params->rank == 1 && axis >= 0 && axis < weight->rank &&
            params->dim[0] == weight->dim[axis];
@@ -101,7 +111,7 @@ static int add(struct shr_prune_targets *targets, struct shr_prune_target t,
         }
     }
     const struct shr_tensor *w = &t.value->constant;
-    if (!fits(t.scale, w, t.axis) || !fits(t.zero, w, t.axis)) {
+    if (!fits(t.scale, w, t.axis, t.directions) || !fits(t.zero, w, t.axis, t.directions)) {
         shr_report_note(report, SHR_NOTE_SKIPPED, t.value->name,
                         "its scales are neither per tensor nor per channel");
         return SHR_OK;
@@ -135,6 +145,7 @@ static int add_int_op(struct shr_prune_targets *targets, const struct shr_node *
         .axis = channel_axis_of(node, w->constant.rank),
         .scale = op->scale > 0 ? constant_in(node, op->scale) : scale_behind(node),
         .zero = constant_in(node, op->zero),
+        .directions = strcmp(op->name, "DynamicQuantizeLSTM") == 0,
     };
     if (t.scale == NULL) {
         shr_report_note(report, SHR_NOTE_WARNING, w->name,
@@ -180,11 +191,15 @@ static int add_slot(struct shr_prune_targets *targets, const struct shr_node *no
 static int add_node(struct shr_prune_targets *targets, const struct shr_node *node, bool biases,
                     struct shr_report *report, struct shr_err *err)
 {
-    const struct int_op *int_op = find_int_op(node);
+    int code = SHR_OK;
+    const struct int_op *int_op = find_int_op(node, int_ops);
     if (int_op != NULL) {
-        return add_int_op(targets, node, int_op, report, err);
+        for (; int_op != NULL && code == SHR_OK; int_op = find_int_op(node, int_op + 1)) {
+            code = add_int_op(targets, node, int_op, report, err);
+        }
+        return code;
     }
-    int code = add_slot(targets, node, (size_t)node->op->weight_slot, false, report, err);
+    code = add_slot(targets, node, (size_t)node->op->weight_slot, false, report, err);
     if (code == SHR_OK && is_recurrent(node)) {
         code = add_slot(targets, node, 2, false, report, err); /* R, the recurrent weights */
     }
@@ -202,7 +217,7 @@ int shr_prune_targets_find(struct shr_model *model, const struct shr_arg *nodes,
     SHR_EACH_NODE (node, &model->graph) {
         bool weighted = node->op != NULL && node->op->prune_role == SHR_PRUNE_WEIGHTED &&
                         node->op->weight_slot >= 0;
-        if (!weighted && find_int_op(node) == NULL) {
+        if (!weighted && find_int_op(node, int_ops) == NULL) {
             continue;
         }
         const char *why = shr_nodes_excluded(node, nodes);
@@ -235,7 +250,12 @@ static double param_at(const struct shr_prune_target *t, const struct shr_tensor
     for (int d = t->axis + 1; d < w->rank; d++) {
         inner *= w->dim[d];
     }
-    return shr_tensor_get(params, i / inner % w->dim[t->axis]);
+    int64_t channel = i / inner % w->dim[t->axis];
+    if (t->directions) {
+        int64_t n = shr_tensor_count(params) / w->dim[0];
+        return shr_tensor_get(params, i / (w->dim[1] * w->dim[2]) * n + channel % n);
+    }
+    return shr_tensor_get(params, channel);
 }
 
 double shr_prune_target_zero(const struct shr_prune_target *t, int64_t i)

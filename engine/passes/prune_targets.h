@@ -12,6 +12,7 @@ struct shr_prune_target {
     /* Of quantized weights; NULL = scale 1, zero 0. One element, or one per index of axis. */
     const struct shr_tensor *scale, *zero;
     int axis;
+    bool directions; /* of an LSTM: one for each index of axis 0, or for each of that and axis */
 };
 
 struct shr_prune_targets {

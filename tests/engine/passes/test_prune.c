@@ -1,5 +1,5 @@
 /* passes/prune_unstructured: which weights go, in floats, in quantized and in tied tensors. */
-#include "tiny.h"
+#include "tiny_nets.h"
 
 #include <math.h>
 
@@ -154,6 +154,25 @@ static void prune_works_on_what_dynamic_quantization_made(void **state)
     shr_model_free(m);
 }
 
+static void prune_works_on_a_quantized_lstm(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_lstm();
+    struct shr_model *q = tiny_run(m, "quantize_dynamic", "reduce_range=false", NULL, NULL);
+    assert_non_null(q);
+    struct shr_report report = {0};
+    struct shr_model *r = tiny_run(q, "prune_unstructured", "amount=2", &report, NULL);
+    assert_non_null(r);
+    /* The scales are 1/127 of 2, 0.25, -3, 1 and 2, -1, 4, 2: 0.25 and the first 1 go. */
+    tiny_expect(r, "r_quantized", (double[]){127, 0, -127, 0, 127, -127, 127, 127});
+    assert_true(tiny_note(&report, SHR_NOTE_DONE, "w_quantized", "pruned 2 of 16 weights"));
+    assert_false(tiny_note(&report, SHR_NOTE_WARNING, "r_quantized", ""));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_model_free(q);
+    shr_model_free(m);
+}
+
 static void prune_takes_tied_weights_once(void **state)
 {
     (void)state;
@@ -233,6 +252,7 @@ int main(void)
         cmocka_unit_test(prune_pattern_leaves_n_of_m_along_the_input),
         cmocka_unit_test(prune_of_a_quantized_tensor_writes_the_zero_point),
         cmocka_unit_test(prune_works_on_what_dynamic_quantization_made),
+        cmocka_unit_test(prune_works_on_a_quantized_lstm),
         cmocka_unit_test(prune_takes_tied_weights_once),
         cmocka_unit_test(prune_leaves_biases_unless_asked),
         cmocka_unit_test(prune_reports_what_the_filter_left_alone),
