@@ -1,0 +1,258 @@
+"""Structured pruning, judged by ONNX Runtime and PyTorch: on the examples and on random graphs."""
+
+import json
+import subprocess
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from conftest import MODELS, TORCH
+from test_awkward import MODELS as AWKWARD, Case
+
+# ── Random graphs ───────────────────────────────────────────────────────────────────────────────
+
+
+class Net:
+    """Builds a graph node by node; its weights are random and so differ from each other."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.nodes, self.weights, self.count = [], [], 0
+
+    def weight(self, *shape, low=None):
+        fan = max(1, int(np.prod(shape[1:])))
+        w = self.rng.normal(size=shape) / np.sqrt(fan) if low is None else self.rng.uniform(low, 2, shape)
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(w.astype(np.float32), name))
+        return name
+
+    def node(self, op, *inputs, **attributes):
+        self.count += 1
+        name = f"{op.lower()}{self.count}"
+        self.nodes.append(helper.make_node(op, inputs, [name + "_out"], name, **attributes))
+        return name + "_out"
+
+    def act(self, x):
+        return self.node(self.rng.choice(["Relu", "LeakyRelu", "Sigmoid", "Tanh", "Elu"]), x)
+
+    def conv(self, x, c, out, side=3, group=1):
+        inputs = [x, self.weight(out, c // group, side, side)]
+        if self.rng.random() < 0.5:
+            inputs.append(self.weight(out))
+        x = self.node("Conv", *inputs, group=group, pads=[side // 2] * 4)
+        if len(inputs) == 2:
+            x = self.node("BatchNormalization", x, self.weight(out, low=0.5), self.weight(out),
+                          self.weight(out), self.weight(out, low=0.5))
+        return x
+
+    def block(self, x, c):
+        kind = self.rng.integers(5)
+        if kind == 0:  # residual
+            y = self.conv(self.act(self.conv(x, c, 6)), 6, c)
+            return self.act(self.node("Add", x, y)), c
+        if kind == 1:  # two branches, sometimes added to what is as wide as both
+            y = self.node("Concat", self.act(self.conv(x, c, 5)), self.conv(x, c, 8, 1), axis=1)
+            return (self.node("Add", self.conv(x, c, 13), y) if self.rng.random() < 0.5 else y), 13
+        if kind == 2:  # depthwise, with one or two filters a channel
+            m = int(self.rng.integers(1, 3))
+            return self.act(self.conv(self.act(self.conv(x, c, 9)), 9, 9 * m, group=9)), 9 * m
+        if kind == 3:  # squeeze and excite
+            y = self.act(self.conv(self.node("GlobalAveragePool", x), c, 4, 1))
+            return self.node("Mul", x, self.node("Sigmoid", self.conv(y, 4, c, 1))), c
+        return self.node("Dropout", self.act(self.conv(x, c, 11))), 11
+
+    def head(self, x, c, side):
+        kind = self.rng.integers(3)
+        if kind == 0:
+            x, side = self.node("GlobalAveragePool", x), 1
+        n = c * side * side
+        if kind == 2:
+            name = f"shape{n}"
+            shape = [-1, n] if self.rng.random() < 0.5 else [0, -1]
+            self.weights.append(numpy_helper.from_array(np.array(shape, np.int64), name))
+            x = self.node("Reshape", x, name)
+        else:
+            x = self.node("Flatten", x)
+        x = self.act(self.node("Gemm", x, self.weight(n, 20), self.weight(1, 20), alpha=0.5))
+        x = self.act(self.node("Add", self.weight(12), self.node("MatMul", x, self.weight(20, 12))))
+        return self.node("Gemm", x, self.weight(5, 12), self.weight(5), transB=1)
+
+    def save(self, path):
+        x, c, side = self.act(self.conv("x", 3, 10)), 10, 8
+        for i in range(4):
+            x, c = self.block(x, c)
+            if i == 1:
+                x, side = self.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]), 4
+        y = self.head(x, c, side)
+        graph = helper.make_graph(
+            self.nodes, "net",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8])],
+            [helper.make_tensor_value_info(y, TensorProto.FLOAT, ["N", 5])], self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        onnx.save(onnx.shape_inference.infer_shapes(model, strict_mode=True), path)
+
+
+# ── The original with masks ─────────────────────────────────────────────────────────────────────
+
+
+def weights(model):
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def kept(before, after):
+    """Indices of the slices of before (along axis 0) that those of after are parts of."""
+    before, after = (w.reshape(len(w), -1) for w in (before, after))
+    holders = {}  # of a value: the slices that it is in
+    for i, b in enumerate(before):
+        for value in b.tolist():
+            holders.setdefault(value, set()).add(i)
+    found = [set.intersection(*(holders[value] for value in a.tolist())) for a in after]
+    assert all(len(f) == 1 for f in found)
+    return [f.pop() for f in found]
+
+
+def inputs_axis(node, w):
+    """The axis of the inputs in the weights of a node that mixes channels, else None."""
+    if node.op_type == "Conv":
+        group = next((a.i for a in node.attribute if a.name == "group"), 1)
+        return 1 if group == 1 else None
+    if node.op_type == "Gemm":
+        return 1 if any(a.name == "transB" and a.i for a in node.attribute) else 0
+    return 0 if node.op_type == "MatMul" else None
+
+
+def masked(before, after):
+    """The original, each consumer reading zeros where the pruned model reads nothing, and how many
+    of these zeros there are: found by comparing weights, without knowing what a group is."""
+    old, new = weights(before), weights(after)
+    model = onnx.ModelProto()
+    model.CopyFrom(before)
+    del model.graph.node[:], model.graph.value_info[:]
+    zeros = 0
+    for node in before.graph.node:
+        w = old.get(node.input[1]) if len(node.input) > 1 else None
+        axis = None if w is None else inputs_axis(node, w)
+        if axis is not None and new[node.input[1]].shape[axis] < w.shape[axis]:
+            mask = np.zeros(w.shape[axis], np.float32)
+            mask[kept(np.moveaxis(w, axis, 0), np.moveaxis(new[node.input[1]], axis, 0))] = 1
+            zeros += int((mask == 0).sum())
+            mask = mask.reshape(-1, *[1] * (w.ndim - 2))
+            name = node.output[0] + "_mask"
+            model.graph.initializer.append(numpy_helper.from_array(mask, name))
+            model.graph.node.append(helper.make_node("Mul", [node.input[0], name], [name + "ed"]))
+            node.input[0] = name + "ed"
+        model.graph.node.append(node)
+    return model, zeros
+
+
+def parameters(model):
+    return sum(w.size for w in weights(model).values() if w.dtype == np.float32)
+
+
+def removed_by_report(text):
+    return sum(float(f.split("=")[1]) for f in text.split() if f.startswith("parameters_removed="))
+
+
+def check(shrink, path, x, *arguments):
+    out = shrink.folder / "structured.onnx"
+    done = shrink.call("run", path, "prune_structured", *arguments, "-o", out, "--seed", 3)
+    assert done.returncode == 0, done.stderr
+    before, after = onnx.load(path), onnx.load(out)
+    onnx.checker.check_model(after, full_check=True)
+    assert parameters(before) - parameters(after) == removed_by_report(done.stdout) > 0
+    reference, zeros = masked(before, after)
+    assert zeros > 0
+    name = before.graph.input[0].name
+    y = shrink.session(reference.SerializeToString()).run(None, {name: x})[0]
+    z = shrink.session(out).run(None, {name: x})[0]
+    error = np.abs(y - z).max()
+    assert error <= 1e-4 * max(1, np.abs(y).max())
+    original = shrink.session(path).run(None, {name: x})[0]
+    assert error < np.abs(original - z).max() / 4  # the masks matter
+    return done.stdout
+
+
+ARGUMENTS = [(), ("norm=1", "amount=0.5"), ("scope=global",), ("norm=random", "amount=0.4"),
+             ("norm=inf", "round_to=2", "amount=0.6")]
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=" ".join)
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_an_example_without_channels_is_the_one_with_masks(shrink, name, arguments):
+    x = shrink.images[:64].reshape(64, *{"mlp": [784], "cnn": [1, 28, 28]}[name])
+    report = check(shrink, MODELS / f"{name}.onnx", x, *arguments)
+    assert report.count("skipped") == 1  # the layer of the logits
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_random_graph_without_channels_is_the_one_with_masks(shrink, seed):
+    path = shrink.folder / f"random{seed}.onnx"
+    Net(seed).save(path)
+    x = np.random.default_rng(seed).normal(size=(4, 3, 8, 8)).astype(np.float32)
+    report = check(shrink, path, x, *ARGUMENTS[seed % len(ARGUMENTS)])
+    assert not [line for line in report.splitlines()
+                if line.startswith("skipped") and "output of the model" not in line
+                and "takes none" not in line], report
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_an_awkward_model_loses_channels_or_the_report_says_why_not(shrink, name):
+    case, out = Case(shrink, name), shrink.folder / "structured.onnx"
+    done = shrink.call("run", case.path, "prune_structured", "-o", out)
+    assert done.returncode == 0, done.stderr
+    after = onnx.load(out)
+    onnx.checker.check_model(after, full_check=True)
+    reference, zeros = masked(onnx.load(case.path), after)
+    assert zeros > 0 or "skipped" in done.stdout or "no channels" in done.stdout
+    masks = shrink.session(reference.SerializeToString()).run(None, {"x": case.x})
+    for y, z in zip(masks, case.theirs(out)):
+        np.testing.assert_allclose(z, y, rtol=1e-4, atol=1e-4)
+
+
+def test_zeroing_instead_keeps_shapes_and_zeroes_rows(shrink):
+    before = weights(onnx.load(MODELS / "mlp.onnx"))
+    after = weights(onnx.load(shrink.run(MODELS / "mlp.onnx", "prune_structured", "remove=false")))
+    for name, gone in (("fc1", 90), ("fc2", 30), ("fc3", 0)):
+        w, b = after[name + ".weight"], after[name + ".bias"]
+        zero = (w == 0).all(1)
+        assert zero.sum() == gone and (b[zero] == 0).all()
+        assert (w[~zero] == before[name + ".weight"][~zero]).all()
+
+
+# One process for all cases: importing torch takes longer than pruning.
+PRUNE = """
+import json, sys, numpy, torch
+from torch.nn.utils import prune
+masks, w = {}, numpy.load(sys.argv[1])
+for key, name, n, amount in json.load(sys.stdin):
+    module = torch.nn.Module()
+    module.w = torch.nn.Parameter(torch.from_numpy(w[name]))
+    prune.ln_structured(module, "w", amount, n=float(n), dim=0)
+    masks[key] = module.w_mask.numpy().reshape(len(w[name]), -1).any(1)
+numpy.savez(sys.argv[2], **masks)
+"""
+LAYERS = {"mlp": "fc1.weight", "cnn": "conv1.weight"}  # that read the input: only rows go
+TORCH_CASES = [(model, n, amount) for model in LAYERS for n in ("1", "2", "inf")
+               for amount in (0.3, 0.5, 3)]
+
+
+@pytest.fixture(scope="session")
+def torch_rows(shrink):
+    path, out = shrink.folder / "layers.npz", shrink.folder / "rows.npz"
+    np.savez(path, **{name: weights(onnx.load(MODELS / f"{model}.onnx"))[name]
+                      for model, name in LAYERS.items()})
+    cases = [[str(case), LAYERS[case[0]], case[1], case[2]] for case in TORCH_CASES]
+    done = subprocess.run([TORCH, "-c", PRUNE, path, out], input=json.dumps(cases),
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return np.load(out)
+
+
+@pytest.mark.parametrize("case", TORCH_CASES, ids=str)
+def test_the_rows_that_stay_are_those_of_torch(shrink, torch_rows, case):
+    model, n, amount = case
+    small = shrink.run(MODELS / f"{model}.onnx", "prune_structured", f"norm={n}", f"amount={amount}")
+    before, after = (weights(onnx.load(m))[LAYERS[model]] for m in (MODELS / f"{model}.onnx", small))
+    assert kept(before, after) == list(np.flatnonzero(torch_rows[str(case)]))
