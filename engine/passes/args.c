@@ -171,6 +171,22 @@ int shr_args_set_bool(struct shr_args *args, const char *name, bool value, struc
     return SHR_OK;
 }
 
+/* A number is the choice of that name, of parameters that have numbers among their choices. */
+static int store_number_choice(const struct shr_param *p, struct shr_arg *arg, int64_t value,
+                               struct shr_err *err)
+{
+    bool numbers = false;
+    for (size_t i = 0; p->choices[i] != NULL; i++) {
+        numbers = numbers || p->choices[i][strspn(p->choices[i], "0123456789")] == 0;
+    }
+    if (!numbers) {
+        return fail_type(p, "an integer", err);
+    }
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, value);
+    return store_choice(p, arg, text, err);
+}
+
 int shr_args_set_int(struct shr_args *args, const char *name, int64_t value, struct shr_err *err)
 {
     const struct shr_param *p = NULL;
@@ -186,6 +202,8 @@ int shr_args_set_int(struct shr_args *args, const char *name, int64_t value, str
         return store_int(p, arg, value, err);
     case SHR_PARAM_FLOAT:
         return store_float(p, arg, (double)value, err);
+    case SHR_PARAM_ENUM: /* 1 | 2 | inf */
+        return store_number_choice(p, arg, value, err);
     default:
         return fail_type(p, "an integer", err);
     }

@@ -111,6 +111,7 @@ static void errors_name_the_field_and_what_it_may_be(void **state)
                  "memory: \"2 GiB\" is not a size (1048576 or \"1MiB\")");
     ASSERT_FAILS(shr_args_set_text(args, "memory", "-1", &err),
                  "memory: \"-1\" is not a size (1048576 or \"1MiB\")");
+    ASSERT_FAILS(shr_args_set_int(args, "kind", 1, &err), "kind: must be a text, not an integer");
     ASSERT_FAILS(shr_args_set_list(args, "kind", NULL, 0, &err),
                  "kind: must be a text, not a list");
     ASSERT_FAILS(shr_args_parse(args, "flag", "yes", &err), "flag: \"yes\" is not true or false");

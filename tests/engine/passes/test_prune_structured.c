@@ -109,6 +109,20 @@ static void each_norm_has_its_own_order_and_of_ties_the_highest_goes(void **stat
     shr_model_free(m);
 }
 
+static void a_norm_may_be_given_as_a_number(void **state)
+{
+    (void)state;
+    struct shr_args args = {0};
+    struct shr_err err = {0};
+    assert_int_equal(shr_args_init(&args, shr_pass_find("prune_structured"), &err), 0);
+    assert_string_equal(args.pass->params[0].name, "norm");
+    assert_int_equal(shr_args_set_int(&args, "norm", 1, &err), 0);
+    assert_string_equal(args.pass->params[0].choices[args.v[0].i], "1");
+    assert_int_equal(shr_args_set_int(&args, "norm", 3, &err), SHR_ERR_INVALID);
+    assert_string_equal(err.msg, "norm: \"3\" is not one of 1, 2, inf, random");
+    shr_args_finish(&args);
+}
+
 static void at_random_the_seed_decides(void **state)
 {
     (void)state;
@@ -426,6 +440,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(channels_go_from_layer_bias_and_reader),
         cmocka_unit_test(each_norm_has_its_own_order_and_of_ties_the_highest_goes),
+        cmocka_unit_test(a_norm_may_be_given_as_a_number),
         cmocka_unit_test(at_random_the_seed_decides),
         cmocka_unit_test(one_channel_stays_and_multiples_are_kept),
         cmocka_unit_test(without_remove_rows_and_biases_are_zero_and_count_as_gone),
