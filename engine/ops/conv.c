@@ -84,25 +84,8 @@ struct conv {
 
 static int use_kernel(struct shr_op_setup *c, struct conv *s, struct shr_err *err)
 {
-    const struct shr_window_axis *h = &s->win.axis[1], *w = &s->win.axis[2];
-    struct shr_conv_shape shape = {.n = c->in[0]->dim[0],
-                                   .c = c->in[0]->dim[1],
-                                   .h = h->in,
-                                   .w = w->in,
-                                   .oc = c->in[1]->dim[0],
-                                   .kh = h->kernel,
-                                   .kw = w->kernel,
-                                   .oh = h->out,
-                                   .ow = w->out,
-                                   .stride_h = h->stride,
-                                   .stride_w = w->stride,
-                                   .pad_t = h->pad_lo,
-                                   .pad_l = w->pad_lo,
-                                   .pad_b = h->pad_hi,
-                                   .pad_r = w->pad_hi,
-                                   .dil_h = h->dilation,
-                                   .dil_w = w->dilation,
-                                   .groups = s->groups};
+    struct shr_conv_shape shape =
+        shr_window_conv(&s->win, c->in[0]->dim[0], c->in[0]->dim[1], c->in[1]->dim[0], s->groups);
     const float *bias = c->n_in > 2 && c->in[2] != NULL ? c->in[2]->data : NULL;
     s->kernel = c->kernels->conv_f32_new(&shape, c->in[1]->data, bias, SHR_ACT_NONE, c->threads,
                                          &c->scratch);

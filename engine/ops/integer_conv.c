@@ -45,25 +45,7 @@ struct conv {
 
 static struct shr_conv_shape shape_of(const struct conv *s)
 {
-    const struct shr_window_axis *h = &s->win.axis[1], *w = &s->win.axis[2];
-    return (struct shr_conv_shape){.n = 1,
-                                   .c = s->groups * s->channels,
-                                   .h = h->in,
-                                   .w = w->in,
-                                   .oc = s->groups * s->filters,
-                                   .kh = h->kernel,
-                                   .kw = w->kernel,
-                                   .oh = h->out,
-                                   .ow = w->out,
-                                   .stride_h = h->stride,
-                                   .stride_w = w->stride,
-                                   .pad_t = h->pad_lo,
-                                   .pad_l = w->pad_lo,
-                                   .pad_b = h->pad_hi,
-                                   .pad_r = w->pad_hi,
-                                   .dil_h = h->dilation,
-                                   .dil_w = w->dilation,
-                                   .groups = s->groups};
+    return shr_window_conv(&s->win, 1, s->groups * s->channels, s->groups * s->filters, s->groups);
 }
 
 /* Are all inputs but x known? The zero point of x is given while running in any case. */

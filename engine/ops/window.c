@@ -158,3 +158,27 @@ void shr_window_inside(const struct shr_window_axis *a, int64_t k, int64_t *ret_
     *ret_to = to;
     *ret_from = from > to ? to : from;
 }
+
+struct shr_conv_shape shr_window_conv(const struct shr_window *win, int64_t n, int64_t c,
+                                      int64_t oc, int64_t groups)
+{
+    const struct shr_window_axis *h = &win->axis[1], *w = &win->axis[2];
+    return (struct shr_conv_shape){.n = n,
+                                   .c = c,
+                                   .h = h->in,
+                                   .w = w->in,
+                                   .oc = oc,
+                                   .kh = h->kernel,
+                                   .kw = w->kernel,
+                                   .oh = h->out,
+                                   .ow = w->out,
+                                   .stride_h = h->stride,
+                                   .stride_w = w->stride,
+                                   .pad_t = h->pad_lo,
+                                   .pad_l = w->pad_lo,
+                                   .pad_b = h->pad_hi,
+                                   .pad_r = w->pad_hi,
+                                   .dil_h = h->dilation,
+                                   .dil_w = w->dilation,
+                                   .groups = groups};
+}

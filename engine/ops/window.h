@@ -43,4 +43,8 @@ static inline int64_t shr_window_at(const struct shr_window_axis *a, int64_t o, 
     return o * a->stride - a->pad_lo + k * a->dilation;
 }
 
+/* The window over 1 or 2 axes as the kernels' convolution of n images takes it. */
+struct shr_conv_shape shr_window_conv(const struct shr_window *win, int64_t n, int64_t c,
+                                      int64_t oc, int64_t groups);
+
 #endif
