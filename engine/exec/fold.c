@@ -92,7 +92,7 @@ static int compute(struct fold *f, struct shr_plan *plan, const struct shr_node 
         .n_out = node->n_out,
         .in = f->in,
         .out = (const struct shr_tensor *const *)f->out_ptr,
-        .threads = plan->threads,
+        .threads = 1,
     };
     int rc = node->op->setup == NULL ? SHR_OK : node->op->setup(&setup, err);
     f->state = setup.state;
@@ -113,7 +113,6 @@ static int compute(struct fold *f, struct shr_plan *plan, const struct shr_node 
         .out = f->out_ptr,
         .state = f->state,
         .scratch = f->scratch,
-        .threads = plan->threads,
     };
     return node->op->forward(&call, err);
 }

@@ -97,7 +97,7 @@ static int conv_setup(struct shr_op_setup *c, struct shr_err *err)
     }
     conv->kernels = c->kernels;
     conv->f32 = c->kernels->conv_f32_new(&s, w->data, c->in[2] == NULL ? NULL : c->in[2]->data,
-                                         shr__fused_act(c->node), c->threads, &c->scratch);
+                                         shr__fused_act(c->node), (int)c->threads, &c->scratch);
     c->state = conv;
     return conv->f32 == NULL ? shr_op_fail(c->node, err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;
 }

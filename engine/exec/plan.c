@@ -214,7 +214,7 @@ static int fill_call(struct shr_plan *plan, const struct shr_node *node, struct 
         .n_out = node->n_out,
         .in = in,
         .out = out,
-        .threads = plan->threads,
+        .team = plan->team,
     };
     return SHR_OK;
 }
@@ -233,7 +233,7 @@ static int set_up(struct shr_plan *plan, struct shr__step *step, struct shr_err 
         .n_out = step->call.n_out,
         .in = step->call.in,
         .out = (const struct shr_tensor *const *)step->call.out,
-        .threads = plan->threads,
+        .threads = shr_team_size(plan->team),
     };
     int rc = step->op->setup(&setup, err);
     step->call.state = setup.state;
@@ -287,10 +287,12 @@ int shr_plan_new(const struct shr_model *model, const struct shr_plan_opts *opts
         return no_memory(err);
     }
     plan->kernels = shr_kernels_get(opts->cpu_mask);
-    plan->threads = opts->threads <= 0 ? 1 : opts->threads;
     plan->max_arena = opts->max_arena == 0 ? DEFAULT_MAX_ARENA : opts->max_arena;
 
-    int rc = prepare_clone(plan, model, opts, err);
+    int rc = opts->threads > 1 ? shr_team_new(opts->threads, &plan->team, err) : SHR_OK;
+    if (rc == 0) {
+        rc = prepare_clone(plan, model, opts, err);
+    }
     if (rc == 0) {
         rc = make_slots(plan, err);
     }
@@ -320,6 +322,7 @@ void shr_plan_free(struct shr_plan *plan)
             step->op->finish(step->call.state);
         }
     }
+    shr_team_free(plan->team);
     shr_map_finish(&plan->slots);
     shr_model_free(plan->model);
     shr_mem_free(plan->arena);

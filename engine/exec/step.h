@@ -32,7 +32,7 @@ struct shr_plan {
     struct shr_arena memory; /* owns everything below but the clone and the arena */
     struct shr_model *model; /* the clone */
     const struct shr_kernels *kernels;
-    int threads;
+    struct shr_team *team; /* NULL = one thread */
     size_t max_arena;
 
     struct shr__step *steps;

@@ -87,7 +87,7 @@ static int use_kernel(struct shr_op_setup *c, struct conv *s, struct shr_err *er
     struct shr_conv_shape shape =
         shr_window_conv(&s->win, c->in[0]->dim[0], c->in[0]->dim[1], c->in[1]->dim[0], s->groups);
     const float *bias = c->n_in > 2 && c->in[2] != NULL ? c->in[2]->data : NULL;
-    s->kernel = c->kernels->conv_f32_new(&shape, c->in[1]->data, bias, SHR_ACT_NONE, c->threads,
+    s->kernel = c->kernels->conv_f32_new(&shape, c->in[1]->data, bias, SHR_ACT_NONE, (int)c->threads,
                                          &c->scratch);
     s->kernel_free = c->kernels->conv_f32_free;
     return s->kernel == NULL ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;

@@ -133,7 +133,7 @@ static int run_row(const struct shr_infer *c, struct shr_tensor *const *out,
     }
     if (code == SHR_OK) {
         struct shr_op_call call = {c->node,    c->opset, kernels, c->n_in, c->n_out,
-                                   c->in_data, out,      s.state, scratch, 1};
+                                   c->in_data, out,      s.state, scratch, NULL};
         code = op->forward(&call, err);
     }
     shr_mem_free(scratch);

@@ -8,6 +8,7 @@
 #ifndef SHR_OPS_OP_H
 #define SHR_OPS_OP_H
 
+#include "core/team.h"
 #include "graph/graph.h"
 #include "kernels/kernels.h"
 
@@ -35,7 +36,7 @@ struct shr_op_setup {
     const struct shr_tensor *const *out; /* shapes */
     void *state;                         /* set here, for forward and finish */
     size_t scratch;                      /* bytes wanted while forward runs; set here */
-    int threads;
+    size_t threads;                      /* of the team that will run it */
 };
 
 struct shr_op_call {
@@ -47,7 +48,7 @@ struct shr_op_call {
     struct shr_tensor *const *out;      /* shaped, not zeroed; NULL = omitted */
     void *state;                        /* of setup */
     void *scratch;                      /* aligned; contents undefined */
-    int threads;
+    struct shr_team *team;              /* NULL = this thread alone */
 };
 
 enum shr_quant_role {
