@@ -54,6 +54,7 @@ struct tile {
     struct columns columns;
     bool first, last; /* stretch of k */
     enum shr_act act;
+    float act_lo, act_hi;
 };
 
 /* The bias, or the sums of the stretches before. */
@@ -68,6 +69,13 @@ SHR_INLINE void tile_end(const struct tile *t, float *c, int half, __m256 v)
 {
     if (t->last && t->act == SHR_ACT_RELU) {
         v = _mm256_max_ps(_mm256_setzero_ps(), v);
+    } else if (t->last && t->act != SHR_ACT_NONE) {
+        float some[8];
+        _mm256_storeu_ps(some, v);
+        for (int i = 0; i < 8; i++) {
+            some[i] = shr__act(some[i], t->act, t->act_lo, t->act_hi);
+        }
+        v = _mm256_loadu_ps(some);
     }
     _mm256_maskstore_ps(c + half * 8, t->columns.mask[half], v);
 }
@@ -178,6 +186,8 @@ void shr__gemm_f32_avx2(const struct shr_gemm_f32 *g)
                 .first = k == 0,
                 .last = k + some == g->k,
                 .act = g->act,
+                .act_lo = g->act_lo,
+                .act_hi = g->act_hi,
             };
             for (size_t m = 0; m < g->m; m += ROWS) {
                 size_t rows = g->m - m < ROWS ? g->m - m : ROWS;

@@ -17,9 +17,36 @@ static inline int32_t shr__saturate(float v, int32_t zero, int32_t lo, int32_t h
     return (int32_t)rintf(v) + zero;
 }
 
-static inline float shr__act(float v, enum shr_act act)
+static inline float shr__clip(float v, float lo, float hi) /* NaN stays */
 {
-    return act == SHR_ACT_RELU && v < 0 ? 0 : v;
+    v = v < lo ? lo : v;
+    return v > hi ? hi : v;
+}
+
+static inline float shr__act(float v, enum shr_act act, float lo, float hi)
+{
+    switch (act) {
+    case SHR_ACT_RELU:
+        return v < 0 ? 0 : v;
+    case SHR_ACT_CLIP:
+        return shr__clip(v, lo, hi);
+    case SHR_ACT_LEAKY:
+        return v < 0 ? lo * v : v;
+    case SHR_ACT_HARDSIGMOID:
+        return shr__clip(lo * v + hi, 0, 1);
+    case SHR_ACT_HARDSWISH:
+        return v * shr__clip(v / 6 + 0.5f, 0, 1);
+    case SHR_ACT_SIGMOID:
+        return 1 / (1 + expf(-v));
+    case SHR_ACT_SILU:
+        return v / (1 + expf(-v));
+    case SHR_ACT_TANH:
+        return tanhf(v);
+    case SHR_ACT_GELU:
+        return 0.5f * v * (1 + erff(v * 0.70710678f));
+    default:
+        return v;
+    }
 }
 
 /* Writes the result of an exact sum as element i of g->c; n is its column. */
@@ -35,7 +62,7 @@ static inline void shr__store_i8(const struct shr_gemm_i8 *g, size_t i, size_t n
         if (g->bias_f32 != NULL) {
             v += g->bias_f32[n];
         }
-        ((float *)g->c)[i] = shr__act(v, g->act);
+        ((float *)g->c)[i] = shr__act(v, g->act, 0, 0);
         break;
     }
     case SHR_GEMM_U8: {
@@ -73,6 +100,8 @@ void shr__gemm_i8_ref(const struct shr_gemm_i8 *g);
  * hand shapes to a weaker implementation. */
 struct shr_conv_f32 {
     void (*run)(const struct shr_conv_f32 *conv, const float *x, float *y, void *scratch);
+    void (*run_nhwc)(const struct shr_conv_f32 *conv, const float *x, const float *residual,
+                     float *y, void *scratch, struct shr_team *team);
     void (*free)(struct shr_conv_f32 *conv);
 };
 struct shr_conv_f32 *shr__conv_f32_new_ref(const struct shr_conv_shape *s, const float *w,
@@ -83,6 +112,10 @@ struct shr_conv_f32 *shr__conv_f32_new_onednn(const struct shr_conv_shape *s, co
                                               size_t *ret_scratch);
 void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, float *y, void *scratch);
 void shr__conv_f32_free(struct shr_conv_f32 *conv);
+struct shr_conv_f32 *shr__conv_nhwc_new_ref(const struct shr_conv_f32_spec *spec,
+                                            size_t *ret_scratch);
+void shr__conv_nhwc_run(const struct shr_conv_f32 *conv, const float *x, const float *residual,
+                        float *y, void *scratch, struct shr_team *team);
 
 struct shr_conv_i8 *shr__conv_i8_new_ref(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);
 void shr__conv_i8_run_ref(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero, void *y,

@@ -14,7 +14,22 @@
 
 #include "shrink.h"
 
-enum shr_act { SHR_ACT_NONE, SHR_ACT_RELU };
+struct shr_team;
+
+/* What a product does to its results. A NaN stays a NaN. Integer products know NONE and RELU. */
+enum shr_act {
+    SHR_ACT_NONE,
+    SHR_ACT_RELU,
+    SHR_ACT_CLIP,        /* to [act_lo, act_hi] */
+    SHR_ACT_LEAKY,       /* x < 0 ? act_lo * x : x */
+    SHR_ACT_HARDSIGMOID, /* act_lo * x + act_hi, clipped to [0, 1] */
+    SHR_ACT_HARDSWISH,   /* x * clip(x / 6 + 1/2, 0, 1) */
+    SHR_ACT_SIGMOID,
+    SHR_ACT_SILU, /* x * sigmoid(x) */
+    SHR_ACT_TANH,
+    SHR_ACT_GELU, /* x / 2 * (1 + erf(x / sqrt(2))) */
+    SHR_ACT_COUNT,
+};
 
 /* C[m][n] = act(sum_k A[m][k] * B[k][n] + bias[n]) */
 struct shr_gemm_f32 {
@@ -26,6 +41,7 @@ struct shr_gemm_f32 {
     float *c;          /* (m, n) row stride ldc */
     size_t ldc;
     enum shr_act act;
+    float act_lo, act_hi;
 };
 
 enum shr_gemm_i8_out { SHR_GEMM_I32, SHR_GEMM_F32, SHR_GEMM_U8, SHR_GEMM_S8 };
@@ -57,7 +73,18 @@ struct shr_conv_shape { /* 2-D; 1-D has h = kh = oh = 1; of a pool oc = c and gr
     int64_t stride_h, stride_w, pad_t, pad_l, pad_b, pad_r, dil_h, dil_w, groups;
 };
 
-struct shr_conv_f32; /* a prepared convolution: packed weights, JIT code */
+/* Convolution of float NHWC images: y = act(conv(x) + bias + residual). */
+struct shr_conv_f32_spec {
+    struct shr_conv_shape shape; /* any groups, strides, dilations and paddings */
+    const float *w;              /* (oc, c/groups, kh, kw) */
+    const float *bias;           /* (oc) or NULL */
+    enum shr_act act;
+    float act_lo, act_hi;
+    int threads;   /* of the largest team that will run it, at least 1 */
+    bool winograd; /* sums may be formed by Winograd's algorithm, which rounds more */
+};
+
+struct shr_conv_f32; /* a prepared convolution; holds copies of all that the spec points to */
 
 /* Convolution of uint8 NHWC activations: sums, requantization and outputs as in shr_gemm_i8, with
  * oc for n; padded positions count as x_zero. */
@@ -110,6 +137,15 @@ struct shr_kernels {
                                          size_t *ret_scratch);
     void (*conv_f32_run)(const struct shr_conv_f32 *conv, const float *x, float *y, void *scratch);
     void (*conv_f32_free)(struct shr_conv_f32 *conv);
+
+    /* Float convolution NHWC. NULL = out of memory. scratch bytes, aligned to SHR_MEM_ALIGN, are
+     * given to run. x (n, h, w, c); residual like y, or NULL; y (n, oh, ow, oc), which may be the
+     * residual. team: NULL, or at most the threads of the spec. */
+    struct shr_conv_f32 *(*conv_nhwc_new)(const struct shr_conv_f32_spec *spec,
+                                          size_t *ret_scratch);
+    void (*conv_nhwc_run)(const struct shr_conv_f32 *conv, const float *x, const float *residual,
+                          float *y, void *scratch, struct shr_team *team);
+    void (*conv_nhwc_free)(struct shr_conv_f32 *conv);
 
     /* NULL = out of memory. x (n, h, w, c), y (n, oh, ow, oc); x_zero in 0..255. */
     struct shr_conv_i8 *(*conv_i8_new)(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);

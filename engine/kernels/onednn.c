@@ -264,7 +264,7 @@ struct shr_conv_f32 *shr__conv_f32_new_onednn(const struct shr_conv_shape *s, co
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){conv_run, conv_free};
+    conv->base = (struct shr_conv_f32){.run = conv_run, .free = conv_free};
     conv->threads = threads > 0 ? threads : 1;
     conv->bias = shr_mem_new((size_t)s->oc, sizeof(float));
     if (conv->bias != NULL && bias != NULL) {

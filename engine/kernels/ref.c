@@ -38,7 +38,7 @@ void shr__gemm_f32_ref(const struct shr_gemm_f32 *g)
             }
         }
         for (size_t n = 0; n < g->n; n++) {
-            c[n] = shr__act(c[n], g->act);
+            c[n] = shr__act(c[n], g->act, g->act_lo, g->act_hi);
         }
     }
 }
@@ -181,7 +181,7 @@ void shr__minmax_f32_ref(size_t n, const float *x, float *ret_min, float *ret_ma
 void shr__relu_f32_ref(size_t n, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i++) {
-        y[i] = shr__act(x[i], SHR_ACT_RELU);
+        y[i] = shr__act(x[i], SHR_ACT_RELU, 0, 0);
     }
 }
 

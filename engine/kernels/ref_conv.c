@@ -56,7 +56,7 @@ static void conv_f32_run(const struct shr_conv_f32 *base, const float *x, float 
         const float *xg = x + (n * s->c + oc / og * cg) * s->h * s->w;
         for (int64_t j = 0; j < s->oh * s->ow; j++) {
             float v = conv->bias[oc] + conv_at(s, w, xg, j / s->ow, j % s->ow);
-            y[i * s->oh * s->ow + j] = shr__act(v, conv->act);
+            y[i * s->oh * s->ow + j] = shr__act(v, conv->act, 0, 0);
         }
     }
 }
@@ -79,7 +79,8 @@ struct shr_conv_f32 *shr__conv_f32_new_ref(const struct shr_conv_shape *s, const
     if (conv == NULL) {
         return NULL;
     }
-    *conv = (struct conv_f32){.base = {conv_f32_run, conv_f32_free}, .s = *s, .act = act};
+    *conv = (struct conv_f32){
+        .base = {.run = conv_f32_run, .free = conv_f32_free}, .s = *s, .act = act};
     conv->w = shr_mem_new(n_w, sizeof *conv->w);
     conv->bias = shr_mem_new((size_t)s->oc, sizeof *conv->bias);
     if (conv->w == NULL || conv->bias == NULL) {

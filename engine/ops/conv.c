@@ -87,8 +87,8 @@ static int use_kernel(struct shr_op_setup *c, struct conv *s, struct shr_err *er
     struct shr_conv_shape shape =
         shr_window_conv(&s->win, c->in[0]->dim[0], c->in[0]->dim[1], c->in[1]->dim[0], s->groups);
     const float *bias = c->n_in > 2 && c->in[2] != NULL ? c->in[2]->data : NULL;
-    s->kernel = c->kernels->conv_f32_new(&shape, c->in[1]->data, bias, SHR_ACT_NONE, (int)c->threads,
-                                         &c->scratch);
+    s->kernel = c->kernels->conv_f32_new(&shape, c->in[1]->data, bias, SHR_ACT_NONE,
+                                         (int)c->threads, &c->scratch);
     s->kernel_free = c->kernels->conv_f32_free;
     return s->kernel == NULL ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;
 }
@@ -184,9 +184,14 @@ static int conv_forward(const struct shr_op_call *c, struct shr_err *err)
         columns(s, x + i * s->channels * size, col);
         c->kernels->gemm_f32_pack((size_t)s->taps, (size_t)s->pixels, col, (size_t)s->pixels, false,
                                   packed);
-        c->kernels->gemm_f32(&(struct shr_gemm_f32){
-            (size_t)s->filters, (size_t)s->pixels, (size_t)s->taps, w + g * s->filters * s->taps,
-            (size_t)s->taps, packed, NULL, yg, (size_t)s->pixels, SHR_ACT_NONE});
+        c->kernels->gemm_f32(&(struct shr_gemm_f32){.m = (size_t)s->filters,
+                                                    .n = (size_t)s->pixels,
+                                                    .k = (size_t)s->taps,
+                                                    .a = w + g * s->filters * s->taps,
+                                                    .lda = (size_t)s->taps,
+                                                    .b = packed,
+                                                    .c = yg,
+                                                    .ldc = (size_t)s->pixels});
         for (int64_t j = 0; bias != NULL && j < s->filters * s->pixels; j++) {
             yg[j] += bias[g * s->filters + j / s->pixels];
         }

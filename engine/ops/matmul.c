@@ -76,9 +76,15 @@ static int matmul_forward(const struct shr_op_call *c, struct shr_err *err)
                 c->kernels->gemm_f32_pack(s->p.k, s->p.n, b + ib * s->p.k * s->p.n, s->p.n, false,
                                           c->scratch);
             }
-            c->kernels->gemm_f32(&(struct shr_gemm_f32){
-                s->p.m, s->p.n, s->p.k, a + ia * s->p.m * s->p.k, s->p.k, packed, NULL,
-                y + (size_t)(w.out + i) * s->p.m * s->p.n, s->p.n, SHR_ACT_NONE});
+            c->kernels->gemm_f32(
+                &(struct shr_gemm_f32){.m = s->p.m,
+                                       .n = s->p.n,
+                                       .k = s->p.k,
+                                       .a = a + ia * s->p.m * s->p.k,
+                                       .lda = s->p.k,
+                                       .b = packed,
+                                       .c = y + (size_t)(w.out + i) * s->p.m * s->p.n,
+                                       .ldc = s->p.n});
         }
     }
     return SHR_OK;
@@ -250,9 +256,15 @@ static int gemm_forward(const struct shr_op_call *c, struct shr_err *err)
         shr_copy_strided(sizeof *t, 2, dim, stride, a, t);
         a = t;
     }
-    c->kernels->gemm_f32(&(struct shr_gemm_f32){s->m, s->n, s->k, a, s->k, packed,
-                                                s->bias_is_input ? bias->data : s->bias,
-                                                c->out[0]->data, s->n, SHR_ACT_NONE});
+    c->kernels->gemm_f32(&(struct shr_gemm_f32){.m = s->m,
+                                                .n = s->n,
+                                                .k = s->k,
+                                                .a = a,
+                                                .lda = s->k,
+                                                .b = packed,
+                                                .bias = s->bias_is_input ? bias->data : s->bias,
+                                                .c = c->out[0]->data,
+                                                .ldc = s->n});
     if (s->epilogue) {
         gemm_epilogue(s, bias, c->out[0]);
     }

@@ -92,16 +92,29 @@ static void begin(struct shr_lstm_pass *p)
 static void input_gates(const struct shr_lstm_pass *p, int64_t rows, const float *x)
 {
     const size_t in = (size_t)p->s->in, gates = 4 * (size_t)p->s->h;
-    p->c->kernels->gemm_f32(&(struct shr_gemm_f32){(size_t)rows, gates, in, x, in, p->w, p->bias,
-                                                   p->g, gates, SHR_ACT_NONE});
+    p->c->kernels->gemm_f32(&(struct shr_gemm_f32){.m = (size_t)rows,
+                                                   .n = gates,
+                                                   .k = in,
+                                                   .a = x,
+                                                   .lda = in,
+                                                   .b = p->w,
+                                                   .bias = p->bias,
+                                                   .c = p->g,
+                                                   .ldc = gates});
 }
 
 static void state_gates(const struct shr_lstm_pass *p, int64_t step)
 {
     (void)step;
     const size_t h = (size_t)p->s->h, gates = 4 * h;
-    p->c->kernels->gemm_f32(&(struct shr_gemm_f32){(size_t)p->s->n, gates, h, p->h, h, p->r, NULL,
-                                                   p->step, gates, SHR_ACT_NONE});
+    p->c->kernels->gemm_f32(&(struct shr_gemm_f32){.m = (size_t)p->s->n,
+                                                   .n = gates,
+                                                   .k = h,
+                                                   .a = p->h,
+                                                   .lda = h,
+                                                   .b = p->r,
+                                                   .c = p->step,
+                                                   .ldc = gates});
 }
 
 static int lstm_forward(const struct shr_op_call *c, struct shr_err *err)

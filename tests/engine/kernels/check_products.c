@@ -1,80 +1,15 @@
-/* Checks of the products and convolutions. */
+/* Checks of the integer products and convolutions. */
 #include <math.h>
 #include <stdio.h>
 
 #include "base/mem.h"
 #include "checkkernels.h"
 
-/* Of a float sum, relative to the sum of the magnitudes of its terms. */
-static const double SUM_BOUND = 2e-6;
-
 static const enum shr_gemm_i8_out outs[] = {SHR_GEMM_I32, SHR_GEMM_F32, SHR_GEMM_U8, SHR_GEMM_S8};
 
 static size_t out_size(enum shr_gemm_i8_out out)
 {
     return out == SHR_GEMM_I32 || out == SHR_GEMM_F32 ? 4 : 1;
-}
-
-/* ── Float product ──────────────────────────────────────────────────────────────────────────── */
-
-static bool one_gemm_f32(const struct table *t, size_t m, size_t n, size_t k)
-{
-    bool trans = rnd() % 2, relu = rnd() % 2, good = true;
-    size_t lda = k + rnd_below(3), ldb = (trans ? k : n) + rnd_below(3), ldc = n + rnd_below(3);
-    float *a = floats((m - 1) * lda + k, -1, 1);
-    float *b = floats(((trans ? n : k) - 1) * ldb + (trans ? k : n), -1, 1);
-    float *bias = rnd() % 2 ? floats(n, -1, 1) : NULL;
-    struct out c = out_new(((m - 1) * ldc + n) * sizeof(float));
-    void *packed = need(t->k->gemm_f32_size(k, n));
-    t->k->gemm_f32_pack(k, n, b, ldb, trans, packed);
-    t->k->gemm_f32(&(struct shr_gemm_f32){.m = m,
-                                          .n = n,
-                                          .k = k,
-                                          .a = a,
-                                          .lda = lda,
-                                          .b = packed,
-                                          .bias = bias,
-                                          .c = (float *)c.p,
-                                          .ldc = ldc,
-                                          .act = relu ? SHR_ACT_RELU : SHR_ACT_NONE});
-    for (size_t i = 0; i < m * n && good; i++) {
-        double sum = bias != NULL ? bias[i % n] : 0, size = fabs(sum);
-        for (size_t j = 0; j < k; j++) {
-            double p = (double)a[i / n * lda + j] * b[trans ? i % n * ldb + j : j * ldb + i % n];
-            sum += p;
-            size += fabs(p);
-        }
-        double got = ((float *)c.p)[i / n * ldc + i % n];
-        good = fabs(got - (relu && sum < 0 ? 0 : sum)) <= SUM_BOUND * size;
-    }
-    for (size_t i = 0; i + 1 < m && good; i++) { /* what stands between the rows of C stays */
-        for (size_t j = n * 4; j < ldc * 4; j++) {
-            good = good && c.p[i * ldc * 4 + j] == 0xa5;
-        }
-    }
-    good = good && out_whole(&c);
-    free(a);
-    free(b);
-    free(bias);
-    free(packed);
-    out_free(&c);
-    return good ? true : wrong("m %zu n %zu k %zu trans %d relu %d", m, n, k, trans, relu);
-}
-
-bool check_gemm_f32(const struct table *t)
-{
-    const size_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13};
-    for (size_t m = 0; m < SHR_COUNT_OF(rows); m++) {
-        for (size_t i = 0; sizes[i] != 0; i++) {
-            for (size_t j = 0; sizes[j] != 0; j++) {
-                bool large = sizes[i] * sizes[j] > 20000 && rnd() % 16 != 0;
-                if (!large && !one_gemm_f32(t, rows[m], sizes[i], sizes[j])) {
-                    return false;
-                }
-            }
-        }
-    }
-    return true;
 }
 
 /* ── Integer product ────────────────────────────────────────────────────────────────────────── */
@@ -162,8 +97,7 @@ static int64_t outputs(int64_t size, int64_t pads, int64_t kernel, int64_t strid
     return (size + pads - (kernel - 1) * dil - 1) / stride + 1;
 }
 
-/* The shapes that networks have, in small, and random ones of every kind. */
-static struct shr_conv_shape shape(unsigned i)
+struct shr_conv_shape check_shape(unsigned i)
 {
     static const struct shr_conv_shape known[] = {
         {.n = 1,
@@ -258,75 +192,13 @@ static struct shr_conv_shape shape(unsigned i)
     return s;
 }
 
-static bool wrong_shape(const struct shr_conv_shape *s, const char *what)
+bool wrong_shape(const struct shr_conv_shape *s, const char *what)
 {
     return wrong("%s: n %d c %d h %d w %d oc %d k %dx%d stride %dx%d pad %d %d %d %d dil %dx%d "
                  "groups %d",
                  what, (int)s->n, (int)s->c, (int)s->h, (int)s->w, (int)s->oc, (int)s->kh,
                  (int)s->kw, (int)s->stride_h, (int)s->stride_w, (int)s->pad_t, (int)s->pad_l,
                  (int)s->pad_b, (int)s->pad_r, (int)s->dil_h, (int)s->dil_w, (int)s->groups);
-}
-
-static bool run_conv_f32(const struct shr_kernels *k, const struct shr_conv_shape *s,
-                         const float *w, const float *bias, enum shr_act act, const float *x,
-                         float *y)
-{
-    size_t scratch = 0;
-    struct shr_conv_f32 *conv = k->conv_f32_new(s, w, bias, act, 1, &scratch);
-    if (conv == NULL) {
-        return false;
-    }
-    void *space = shr_mem_aligned(scratch + 1);
-    k->conv_f32_run(conv, x, y, space);
-    k->conv_f32_run(conv, x, y, space); /* again, with scratch that holds something */
-    k->conv_f32_free(conv);
-    shr_mem_free(space);
-    return true;
-}
-
-static void make_magnitudes(float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        x[i] = fabsf(x[i]);
-    }
-}
-
-static bool one_conv_f32(const struct table *t, const struct shr_conv_shape *s)
-{
-    size_t n_w = (size_t)(s->oc * (s->c / s->groups) * s->kh * s->kw);
-    size_t n_x = (size_t)(s->n * s->c * s->h * s->w), n_y = (size_t)(s->n * s->oc * s->oh * s->ow);
-    float *w = floats(n_w, -1, 1), *x = floats(n_x, -1, 1), *size = need(n_y * sizeof *size);
-    float *bias = rnd() % 2 ? floats((size_t)s->oc, -1, 1) : NULL;
-    enum shr_act act = rnd() % 2 ? SHR_ACT_RELU : SHR_ACT_NONE;
-    struct out got = out_new(n_y * sizeof(float)), want = out_new(n_y * sizeof(float));
-    bool good = run_conv_f32(t->k, s, w, bias, act, x, (float *)got.p) &&
-                run_conv_f32(t->ref, s, w, bias, act, x, (float *)want.p);
-    make_magnitudes(w, n_w);
-    make_magnitudes(x, n_x);
-    good = good && run_conv_f32(t->ref, s, w, NULL, SHR_ACT_NONE, x, size);
-    for (size_t i = 0; i < n_y && good; i++) {
-        double d = fabs((double)((float *)got.p)[i] - ((float *)want.p)[i]);
-        good = d <= SUM_BOUND * (size[i] + 1.0);
-    }
-    good = good && out_whole(&got);
-    free(w);
-    free(x);
-    free(size);
-    free(bias);
-    out_free(&got);
-    out_free(&want);
-    return good ? true : wrong_shape(s, "conv_f32");
-}
-
-bool check_conv_f32(const struct table *t)
-{
-    for (unsigned i = 0; i < 60; i++) {
-        struct shr_conv_shape s = shape(i);
-        if (!one_conv_f32(t, &s)) {
-            return false;
-        }
-    }
-    return true;
 }
 
 static bool run_conv_i8(const struct shr_kernels *k, const struct shr_conv_i8_spec *spec,
@@ -386,7 +258,7 @@ static bool one_conv_i8(const struct table *t, const struct shr_conv_shape *s, e
 bool check_conv_i8(const struct table *t)
 {
     for (unsigned i = 0; i < 300; i++) {
-        struct shr_conv_shape s = shape(i);
+        struct shr_conv_shape s = check_shape(i);
         if (i % 5 == 4 && i > 5) { /* depthwise */
             s.groups = s.oc = s.c;
         }
@@ -400,7 +272,7 @@ bool check_conv_i8(const struct table *t)
 bool check_maxpool_u8(const struct table *t)
 {
     for (unsigned i = 0; i < 200; i++) {
-        struct shr_conv_shape s = shape(i);
+        struct shr_conv_shape s = check_shape(i);
         s.c = 1 + rnd_below(70);
         s.oc = s.c;
         s.groups = 1;

@@ -42,11 +42,16 @@ void out_free(struct out *a);
 /* Says what went wrong, once a check, and returns false. */
 bool wrong(const char *format, ...) SHR_PRINTF(1, 2);
 
+/* The i-th shape: such as networks have, in small, then random ones of every kind. */
+struct shr_conv_shape check_shape(unsigned i);
+bool wrong_shape(const struct shr_conv_shape *s, const char *what); /* as wrong */
+
 extern const size_t sizes[]; /* odd ones, ends with 0 */
 
 bool check_gemm_f32(const struct table *t);
 bool check_gemm_i8(const struct table *t);
 bool check_conv_f32(const struct table *t);
+bool check_conv_nhwc(const struct table *t);
 bool check_conv_i8(const struct table *t);
 bool check_maxpool_u8(const struct table *t);
 bool check_add_u8(const struct table *t);

@@ -1,0 +1,311 @@
+/* Checks of the float product and convolutions, against sums in double. */
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "checkkernels.h"
+#include "core/team.h"
+
+/* Of a float sum, relative to the sum of the magnitudes of its terms. */
+static const double SUM_BOUND = 2e-6;
+
+/* ── Activations ────────────────────────────────────────────────────────────────────────────── */
+
+struct act {
+    enum shr_act act;
+    float lo, hi;
+};
+
+/* No slope is steeper than 1.13. */
+static struct act any_act(void)
+{
+    struct act a = {.act = (enum shr_act)rnd_below(SHR_ACT_COUNT), .lo = -0.5f, .hi = 0.75f};
+    if (a.act == SHR_ACT_LEAKY || a.act == SHR_ACT_HARDSIGMOID) {
+        a.lo = 0.2f;
+        a.hi = 0.5f;
+    }
+    return a;
+}
+
+static double clip(double v, double lo, double hi)
+{
+    return v < lo ? lo : v > hi ? hi : v;
+}
+
+static double activate(double v, const struct act *a)
+{
+    switch (a->act) {
+    case SHR_ACT_RELU:
+        return v < 0 ? 0 : v;
+    case SHR_ACT_CLIP:
+        return clip(v, a->lo, a->hi);
+    case SHR_ACT_LEAKY:
+        return v < 0 ? v * a->lo : v;
+    case SHR_ACT_HARDSIGMOID:
+        return clip(v * a->lo + a->hi, 0, 1);
+    case SHR_ACT_HARDSWISH:
+        return v * clip(v / 6 + 0.5, 0, 1);
+    case SHR_ACT_SIGMOID:
+        return 1 / (1 + exp(-v));
+    case SHR_ACT_SILU:
+        return v / (1 + exp(-v));
+    case SHR_ACT_TANH:
+        return tanh(v);
+    case SHR_ACT_GELU:
+        return 0.5 * v * erfc(-v * sqrt(0.5));
+    default:
+        return v;
+    }
+}
+
+/* got = act(sum) but for the rounding of a sum of terms of this size */
+static bool near(double got, double sum, double size, const struct act *a)
+{
+    double want = activate(sum, a);
+    return fabs(got - want) <= 1.13 * SUM_BOUND * size + 4 * FLT_EPSILON * (fabs(want) + 0.1);
+}
+
+/* ── Product ────────────────────────────────────────────────────────────────────────────────── */
+
+static bool one_gemm_f32(const struct table *t, size_t m, size_t n, size_t k)
+{
+    bool trans = rnd() % 2, good = true;
+    struct act act = any_act();
+    size_t lda = k + rnd_below(3), ldb = (trans ? k : n) + rnd_below(3), ldc = n + rnd_below(3);
+    float *a = floats((m - 1) * lda + k, -1, 1);
+    float *b = floats(((trans ? n : k) - 1) * ldb + (trans ? k : n), -1, 1);
+    float *bias = rnd() % 2 ? floats(n, -1, 1) : NULL;
+    struct out c = out_new(((m - 1) * ldc + n) * sizeof(float));
+    void *packed = need(t->k->gemm_f32_size(k, n));
+    t->k->gemm_f32_pack(k, n, b, ldb, trans, packed);
+    t->k->gemm_f32(&(struct shr_gemm_f32){.m = m,
+                                          .n = n,
+                                          .k = k,
+                                          .a = a,
+                                          .lda = lda,
+                                          .b = packed,
+                                          .bias = bias,
+                                          .c = (float *)c.p,
+                                          .ldc = ldc,
+                                          .act = act.act,
+                                          .act_lo = act.lo,
+                                          .act_hi = act.hi});
+    for (size_t i = 0; i < m * n && good; i++) {
+        double sum = bias != NULL ? bias[i % n] : 0, size = fabs(sum);
+        for (size_t j = 0; j < k; j++) {
+            double p = (double)a[i / n * lda + j] * b[trans ? i % n * ldb + j : j * ldb + i % n];
+            sum += p;
+            size += fabs(p);
+        }
+        good = near(((float *)c.p)[i / n * ldc + i % n], sum, size, &act);
+    }
+    for (size_t i = 0; i + 1 < m && good; i++) { /* what stands between the rows of C stays */
+        for (size_t j = n * 4; j < ldc * 4; j++) {
+            good = good && c.p[i * ldc * 4 + j] == 0xa5;
+        }
+    }
+    good = good && out_whole(&c);
+    free(a);
+    free(b);
+    free(bias);
+    free(packed);
+    out_free(&c);
+    return good ? true : wrong("m %zu n %zu k %zu trans %d act %d", m, n, k, trans, (int)act.act);
+}
+
+bool check_gemm_f32(const struct table *t)
+{
+    const size_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13};
+    for (size_t m = 0; m < SHR_COUNT_OF(rows); m++) {
+        for (size_t i = 0; sizes[i] != 0; i++) {
+            for (size_t j = 0; sizes[j] != 0; j++) {
+                bool large = sizes[i] * sizes[j] > 20000 && rnd() % 16 != 0;
+                if (!large && !one_gemm_f32(t, rows[m], sizes[i], sizes[j])) {
+                    return false;
+                }
+            }
+        }
+    }
+    return true;
+}
+
+/* ── Convolution NCHW ───────────────────────────────────────────────────────────────────────── */
+
+static bool run_conv_f32(const struct shr_kernels *k, const struct shr_conv_shape *s,
+                         const float *w, const float *bias, enum shr_act act, const float *x,
+                         float *y)
+{
+    size_t scratch = 0;
+    struct shr_conv_f32 *conv = k->conv_f32_new(s, w, bias, act, 1, &scratch);
+    if (conv == NULL) {
+        return false;
+    }
+    void *space = shr_mem_aligned(scratch + 1);
+    k->conv_f32_run(conv, x, y, space);
+    k->conv_f32_run(conv, x, y, space); /* again, with scratch that holds something */
+    k->conv_f32_free(conv);
+    shr_mem_free(space);
+    return true;
+}
+
+static void make_magnitudes(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] = fabsf(x[i]);
+    }
+}
+
+static bool one_conv_f32(const struct table *t, const struct shr_conv_shape *s)
+{
+    size_t n_w = (size_t)(s->oc * (s->c / s->groups) * s->kh * s->kw);
+    size_t n_x = (size_t)(s->n * s->c * s->h * s->w), n_y = (size_t)(s->n * s->oc * s->oh * s->ow);
+    float *w = floats(n_w, -1, 1), *x = floats(n_x, -1, 1), *size = need(n_y * sizeof *size);
+    float *bias = rnd() % 2 ? floats((size_t)s->oc, -1, 1) : NULL;
+    enum shr_act act = rnd() % 2 ? SHR_ACT_RELU : SHR_ACT_NONE;
+    struct out got = out_new(n_y * sizeof(float)), want = out_new(n_y * sizeof(float));
+    bool good = run_conv_f32(t->k, s, w, bias, act, x, (float *)got.p) &&
+                run_conv_f32(t->ref, s, w, bias, act, x, (float *)want.p);
+    make_magnitudes(w, n_w);
+    make_magnitudes(x, n_x);
+    good = good && run_conv_f32(t->ref, s, w, NULL, SHR_ACT_NONE, x, size);
+    for (size_t i = 0; i < n_y && good; i++) {
+        double d = fabs((double)((float *)got.p)[i] - ((float *)want.p)[i]);
+        good = d <= SUM_BOUND * (size[i] + 1.0);
+    }
+    good = good && out_whole(&got);
+    free(w);
+    free(x);
+    free(size);
+    free(bias);
+    out_free(&got);
+    out_free(&want);
+    return good ? true : wrong_shape(s, "conv_f32");
+}
+
+bool check_conv_f32(const struct table *t)
+{
+    for (unsigned i = 0; i < 60; i++) {
+        struct shr_conv_shape s = check_shape(i);
+        if (!one_conv_f32(t, &s)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ── Convolution NHWC ───────────────────────────────────────────────────────────────────────── */
+
+struct nhwc {
+    struct shr_conv_f32_spec spec;
+    struct act act;
+    float *x, *w, *bias, *residual; /* bias and residual may be NULL */
+    size_t n_y;
+};
+
+static struct nhwc nhwc_new(const struct shr_conv_shape *s)
+{
+    struct nhwc c = {.act = any_act(), .n_y = (size_t)(s->n * s->oh * s->ow * s->oc)};
+    c.x = floats((size_t)(s->n * s->h * s->w * s->c), -1, 1);
+    c.w = floats((size_t)(s->oc * (s->c / s->groups) * s->kh * s->kw), -1, 1);
+    c.bias = rnd() % 2 ? floats((size_t)s->oc, -1, 1) : NULL;
+    c.residual = rnd() % 2 ? floats(c.n_y, -1, 1) : NULL;
+    c.spec = (struct shr_conv_f32_spec){.shape = *s,
+                                        .w = c.w,
+                                        .bias = c.bias,
+                                        .act = c.act.act,
+                                        .act_lo = c.act.lo,
+                                        .act_hi = c.act.hi,
+                                        .threads = 1 + (int)rnd_below(2)};
+    return c;
+}
+
+static void nhwc_free(struct nhwc *c)
+{
+    free(c->x);
+    free(c->w);
+    free(c->bias);
+    free(c->residual);
+}
+
+/* Element i of the output before the activation, and the size of its terms. */
+static double nhwc_sum(const struct nhwc *c, size_t i, double *ret_size)
+{
+    const struct shr_conv_shape *s = &c->spec.shape;
+    int64_t oc = (int64_t)i % s->oc, ow = (int64_t)i / s->oc % s->ow;
+    int64_t oh = (int64_t)i / (s->oc * s->ow) % s->oh, n = (int64_t)i / (s->oc * s->ow * s->oh);
+    int64_t cg = s->c / s->groups, group = oc / (s->oc / s->groups);
+    double sum = c->bias != NULL ? c->bias[oc] : 0, size;
+    sum += c->residual != NULL ? c->residual[i] : 0;
+    size = 2;
+    for (int64_t t = 0; t < cg * s->kh * s->kw; t++) {
+        int64_t ih = oh * s->stride_h - s->pad_t + t / s->kw % s->kh * s->dil_h;
+        int64_t iw = ow * s->stride_w - s->pad_l + t % s->kw * s->dil_w;
+        if (ih >= 0 && ih < s->h && iw >= 0 && iw < s->w) {
+            int64_t ch = group * cg + t / (s->kh * s->kw);
+            double p = (double)c->w[oc * cg * s->kh * s->kw + t] *
+                       c->x[((n * s->h + ih) * s->w + iw) * s->c + ch];
+            sum += p;
+            size += fabs(p);
+        }
+    }
+    *ret_size = size;
+    return sum;
+}
+
+/* Runs into y, in place of the residual when asked, by a team when there is one. */
+static bool nhwc_run(const struct shr_kernels *k, struct nhwc *c, bool in_place,
+                     struct shr_team *team, float *y)
+{
+    size_t scratch = 0;
+    struct shr_conv_f32 *conv = k->conv_nhwc_new(&c->spec, &scratch);
+    if (conv == NULL) {
+        return false;
+    }
+    void *space = shr_mem_aligned(scratch + 1);
+    memset(space, 0xff, scratch + 1); /* not a number, wherever it is read unwritten */
+    for (int again = 0; again < 2; again++) {
+        const float *residual = c->residual;
+        if (in_place && residual != NULL) {
+            memcpy(y, residual, c->n_y * sizeof *y);
+            residual = y;
+        }
+        k->conv_nhwc_run(conv, c->x, residual, y, space, team);
+    }
+    k->conv_nhwc_free(conv);
+    shr_mem_free(space);
+    return true;
+}
+
+static bool one_conv_nhwc(const struct table *t, const struct shr_conv_shape *s,
+                          struct shr_team *team)
+{
+    struct nhwc c = nhwc_new(s);
+    struct out y = out_new(c.n_y * sizeof(float)), by_team = out_new(c.n_y * sizeof(float));
+    bool good = nhwc_run(t->k, &c, rnd() % 2, NULL, (float *)y.p) && out_whole(&y);
+    for (size_t i = 0; i < c.n_y && good; i++) {
+        double size, sum = nhwc_sum(&c, i, &size);
+        good = near(((float *)y.p)[i], sum, size, &c.act);
+    }
+    c.spec.threads = (int)shr_team_size(team);
+    bool same = nhwc_run(t->k, &c, rnd() % 2, team, (float *)by_team.p) && out_same(&y, &by_team);
+    nhwc_free(&c);
+    out_free(&y);
+    out_free(&by_team);
+    return good && same ? true : wrong_shape(s, good ? "conv_nhwc by a team" : "conv_nhwc");
+}
+
+bool check_conv_nhwc(const struct table *t)
+{
+    struct shr_team *team = NULL;
+    bool good = shr_team_new(2, &team, NULL) == 0;
+    for (unsigned i = 0; i < 150 && good; i++) {
+        struct shr_conv_shape s = check_shape(i);
+        if (i % 5 == 4 && i > 5) { /* depthwise, of more channels */
+            s.groups = s.oc = s.c = 1 + rnd_below(70);
+        }
+        good = one_conv_nhwc(t, &s, team);
+    }
+    shr_team_free(team);
+    return good;
+}
