@@ -86,6 +86,20 @@ struct shr_type {                  /* of a value in a graph */
     const char *sym[SHR_MAX_RANK]; /* the symbol of a symbolic dim, else NULL; owned by the graph */
 };
 
+struct shr_view { /* a named array, borrowed: C order, little-endian */
+    const char *name;
+    enum shr_dtype dtype;
+    int rank;
+    int64_t dim[SHR_MAX_RANK];
+    const void *data;
+    size_t bytes;
+};
+
+struct shr_dim {      /* what stands for an open dimension of the inputs */
+    const char *name; /* its symbol, or "input:axis" */
+    int64_t value;
+};
+
 /* ── Models ─────────────────────────────────────────────────────────────────────────────────── */
 
 struct shr_model; /* immutable once loaded; shared weights are reference-counted */
@@ -392,7 +406,67 @@ SHR_API int shr_eval_measure(struct shr_eval *eval, const void *bytes, size_t n,
                              struct shr_err *err) SHR_MUSTCHECK;
 SHR_API void shr_eval_free(struct shr_eval *eval);
 
-/* ── Running a model (tests, and users of the library) ──────────────────────────────────────── */
+/* ── Arrays in files ────────────────────────────────────────────────────────────────────────── */
+
+struct shr_arrays; /* those of an npz or npy file */
+
+/* An npy has one array, named after the file: name is "x" for "x.npy". max_bytes of the elements;
+ * 0 = 4 GiB. */
+SHR_API int shr_arrays_load(enum shr_dataset_format format, const char *name,
+                            const struct shr_bytes *file, size_t max_bytes,
+                            struct shr_arrays **ret_arrays, struct shr_err *err) SHR_MUSTCHECK;
+SHR_API size_t shr_arrays_count(const struct shr_arrays *arrays);
+SHR_API struct shr_view shr_arrays_at(const struct shr_arrays *arrays, size_t i);
+SHR_API void shr_arrays_free(struct shr_arrays *arrays);
+
+/* Appends an npz of the arrays, not compressed. UNSUPPORTED: a type that NumPy does not have. */
+SHR_API int shr_arrays_save(const struct shr_view *arrays, size_t n, struct shr_buf *ret_bytes,
+                            struct shr_err *err) SHR_MUSTCHECK;
+
+/* ── Running a model ────────────────────────────────────────────────────────────────────────── */
+
+struct shr_session; /* a model compiled for fixed shapes */
+
+struct shr_session_opts {       /* all zero = the model as declared, batch 1 */
+    int64_t batch;              /* for the open first dim of the inputs; 0 = 1 */
+    const struct shr_dim *dims; /* for other open dims */
+    size_t n_dims;
+    const struct shr_view *inputs; /* data for inputs, copied; their shapes bind open dims */
+    size_t n_inputs;
+    const struct shr_view *constants; /* inputs that never change: what they decide is decided */
+    size_t n_constants;
+    bool no_fuse; /* every node a step of its own */
+};
+
+/* Inputs that are not given hold random numbers made from the seed of ctx: floats in [0, 1),
+ * integers 0 or 1. Errors name the input, dim, node or operator. The model must outlive it. */
+SHR_API int shr_session_new(const struct shr_model *model, const struct shr_session_opts *opts,
+                            const struct shr_ctx *ctx, struct shr_session **ret_session,
+                            struct shr_err *err) SHR_MUSTCHECK;
+SHR_API void shr_session_free(struct shr_session *session);
+
+SHR_API size_t shr_session_input_count(const struct shr_session *session);
+SHR_API size_t shr_session_output_count(const struct shr_session *session);
+/* Valid until the next run; the bytes of an input may be written. */
+SHR_API struct shr_view shr_session_input(const struct shr_session *session, size_t i);
+SHR_API struct shr_view shr_session_output(const struct shr_session *session, size_t i);
+
+SHR_API int shr_session_run(struct shr_session *session, const struct shr_ctx *ctx,
+                            struct shr_err *err) SHR_MUSTCHECK;
+
+struct shr_step_info {     /* a step of a run, in order */
+    const char *op, *node; /* "" when the node has no name */
+    const char *kernel;    /* what was chosen; NULL = there was nothing to choose */
+};
+SHR_API size_t shr_session_step_count(const struct shr_session *session);
+SHR_API struct shr_step_info shr_session_step(const struct shr_session *session, size_t i);
+/* Runs once and writes the nanoseconds of each step. */
+SHR_API int shr_session_run_timed(struct shr_session *session, const struct shr_ctx *ctx,
+                                  uint64_t *ret_ns, struct shr_err *err) SHR_MUSTCHECK;
+
+/* Bytes of values between steps, and of weights in the form that kernels read. */
+SHR_API size_t shr_session_value_bytes(const struct shr_session *session);
+SHR_API size_t shr_session_weight_bytes(const struct shr_session *session);
 
 /* Runs rows of a dataset and writes the first output, converted to float, row after row.
  * ret_out is the caller's (shr_mem_free), ret_width the elements of a row. */
@@ -408,5 +482,13 @@ struct shr_op_info {
 };
 SHR_API size_t shr_op_count(void);
 SHR_API struct shr_op_info shr_op_at(size_t i);
+
+/* The operators of ai.onnx that have no row, by name. */
+struct shr_op_absent {
+    const char *name;
+    const char *why; /* a sentence without a full stop */
+};
+SHR_API size_t shr_op_absent_count(void);
+SHR_API struct shr_op_absent shr_op_absent_at(size_t i);
 
 #endif

@@ -1,4 +1,4 @@
-/* shrinkctl: what its files share. One process, one thread, one server.
+/* shrinkctl: what its files share. One process, one thread, one server; `run` and `ops` need none.
  *
  * Commands return an exit code (enum cli_exit). Results go to stdout, as JSON with --json; errors,
  * progress and hints go to stderr. */
@@ -102,6 +102,8 @@ int cli_job_delete(const struct cli *cli, int argc, char **argv);
 int cli_job_report(const struct cli *cli, int argc, char **argv);
 int cli_job_fetch(const struct cli *cli, int argc, char **argv);
 int cli_compare(const struct cli *cli, int argc, char **argv);
+int cli_ops(const struct cli *cli, int argc, char **argv);
+int cli_run(const struct cli *cli, int argc, char **argv);
 int cli_passes(const struct cli *cli, int argc, char **argv);
 int cli_status(const struct cli *cli, int argc, char **argv);
 

@@ -46,6 +46,12 @@ static const struct command commands[] = {
     {"compare", NULL, "ID … [--format text|json|csv|markdown]",
      "One table: the originals and what each step made", 1, ANY, cli_compare},
     {"passes", NULL, "[NAME]", "The passes and their parameters", 0, 1, cli_passes},
+    {"run", NULL, "MODEL.onnx [--input FILE.npz|npy] [--output FILE.npz] [--time] [--profile]",
+     "Run a model here, without a server; --batch N --dim name=N --const input=N --threads N\n"
+     "      --cpu-mask avx2,… --seed N --seconds N --no-fuse",
+     1, ANY, cli_run},
+    {"ops", NULL, "[--missing]", "The operators that run, or those that do not and why", 0, ANY,
+     cli_ops},
     {"status", NULL, "", "Version, limits and health of the server", 0, 0, cli_status},
 };
 

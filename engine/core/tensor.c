@@ -106,6 +106,17 @@ int shr_tensor_own(struct shr_tensor *t, struct shr_err *err)
     return SHR_OK;
 }
 
+struct shr_view shr_tensor_view(const struct shr_tensor *t, const char *name)
+{
+    struct shr_view view = {.name = name,
+                            .dtype = t->dtype,
+                            .rank = t->rank,
+                            .data = t->data,
+                            .bytes = shr_tensor_bytes(t)};
+    memcpy(view.dim, t->dim, sizeof view.dim);
+    return view;
+}
+
 void shr_tensor_finish(struct shr_tensor *t)
 {
     if (t == NULL) {

@@ -35,6 +35,9 @@ struct shr_tensor shr_tensor_ref(const struct shr_tensor *t);
 /* Makes the bytes this tensor's alone, copying when others read them or they are borrowed. */
 int shr_tensor_own(struct shr_tensor *t, struct shr_err *err) SHR_MUSTCHECK;
 
+/* The tensor as others see it, valid as long as its bytes. */
+struct shr_view shr_tensor_view(const struct shr_tensor *t, const char *name);
+
 void shr_tensor_finish(struct shr_tensor *t); /* gives the reference back; zeroes *t */
 
 int64_t shr_tensor_count(const struct shr_tensor *t); /* elements */

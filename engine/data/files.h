@@ -18,6 +18,9 @@ int shr_array_new(const struct shr_source *src, enum shr_dtype dtype, int rank, 
 int shr_array_read(struct shr_source *src, bool big_endian, struct shr_tensor *tensor,
                    struct shr_err *err) SHR_MUSTCHECK;
 
+/* "f4" of float32; NULL: NumPy has no such type. */
+const char *shr_npy_descr(enum shr_dtype dtype);
+
 /* Versions 1 to 3 of numpy.lib.format; C order, numbers and bool of either byte order. */
 int shr_npy_read(struct shr_source *src, uint64_t *budget, struct shr_tensor *ret,
                  struct shr_err *err) SHR_MUSTCHECK;

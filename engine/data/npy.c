@@ -189,6 +189,16 @@ static const struct npy_type npy_types[] = {
     {"i4", SHR_DTYPE_I32}, {"u8", SHR_DTYPE_U64}, {"i8", SHR_DTYPE_I64}, {"b1", SHR_DTYPE_BOOL},
 };
 
+const char *shr_npy_descr(enum shr_dtype dtype)
+{
+    for (size_t i = 0; i < SHR_COUNT_OF(npy_types); i++) {
+        if (npy_types[i].dtype == dtype) {
+            return npy_types[i].descr;
+        }
+    }
+    return NULL;
+}
+
 static int take_descr(struct header *h, struct shr_err *err)
 {
     skip_blanks(h);

@@ -167,7 +167,7 @@ int shr__count_macs(const struct shr_model *model, int64_t *ret_macs, struct shr
     }
     shr_model_resolve(clone);
     shr_graph_drop_unused(&clone->graph);
-    rc = shr_model_bind(clone, 1, err);
+    rc = shr_model_bind(clone, &(struct shr_plan_opts){0}, err);
     if (rc == 0) {
         rc = sum_macs(&clone->graph, ret_macs, err);
     }

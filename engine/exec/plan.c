@@ -67,6 +67,32 @@ static int mark_kept(struct shr_model *model, const struct shr_plan_opts *opts, 
     return SHR_OK;
 }
 
+/* Inputs whose data is known become initializers. */
+static int bind_constants(struct shr_model *model, const struct shr_plan_opts *opts,
+                          struct shr_err *err)
+{
+    for (size_t i = 0; i < opts->n_constants; i++) {
+        const struct shr_view *view = &opts->constants[i];
+        struct shr_value *v = shr_graph_find(&model->graph, view->name);
+        if (v == NULL || !is_true_input(v)) {
+            return shr_err_set(err, SHR_ERR_NOT_FOUND, "the model has no input %s", view->name);
+        }
+        int rc = shr_view_check(view, &v->type, err);
+        struct shr_tensor t;
+        if (rc == 0) {
+            rc = shr_tensor_new(view->dtype, view->rank, view->dim, &t, err);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+        if (shr_tensor_bytes(&t) > 0) {
+            memcpy(t.data, view->data, shr_tensor_bytes(&t));
+        }
+        shr_value_set_constant(v, t);
+    }
+    return SHR_OK;
+}
+
 static int prepare_clone(struct shr_plan *plan, const struct shr_model *model,
                          const struct shr_plan_opts *opts, struct shr_err *err)
 {
@@ -81,8 +107,10 @@ static int prepare_clone(struct shr_plan *plan, const struct shr_model *model,
     shr_graph_drop_unused(&plan->model->graph);
     rc = check_rows(plan->model, err);
     if (rc == 0) {
-        rc = opts->inputs == NULL ? shr_model_bind(plan->model, opts->batch, err)
-                                  : shr_model_infer(plan->model, opts->inputs, err);
+        rc = bind_constants(plan->model, opts, err);
+    }
+    if (rc == 0) {
+        rc = shr_model_bind(plan->model, opts, err);
     }
     if (rc == 0) {
         rc = shr__plan_fold(plan, true, err);
@@ -238,6 +266,7 @@ static int set_up(struct shr_plan *plan, struct shr__step *step, struct shr_err 
     int rc = step->op->setup(&setup, err);
     step->call.state = setup.state;
     step->scratch = setup.scratch;
+    step->kernel = setup.kernel;
     return rc;
 }
 

@@ -9,22 +9,30 @@
 
 #include "ops/op.h"
 
-/* Infers all types of a model with `batch` for the unknown first dim of every true input, and for
- * its symbol elsewhere. UNSUPPORTED names an input with another dim that is not known. */
-int shr_model_bind(struct shr_model *model, int64_t batch, struct shr_err *err) SHR_MUSTCHECK;
-
 struct shr_plan;
 
 struct shr_plan_opts { /* all zero = the model as declared, batch 1, fused */
-    int64_t batch;     /* value for an unknown or symbolic first dim of every input; 0 = 1 */
-    const struct shr_type *inputs; /* exact types of the true inputs, in order, instead of batch */
-    bool no_fuse;                  /* node by node: for calibration and tests */
-    const char *const *keep;       /* names of values to keep for shr_plan_value */
+    /* What stands for the dims of the true inputs that the model leaves open; shr_model_bind. */
+    int64_t batch; /* 0 = 1 */
+    const struct shr_dim *dims;
+    size_t n_dims;
+    const struct shr_type *inputs; /* one a true input, in order, or NULL; dtype NONE = not given */
+    const struct shr_view *constants; /* inputs whose data is known now, by name: no inputs then */
+    size_t n_constants;
+    bool no_fuse;            /* node by node: for calibration and tests */
+    const char *const *keep; /* names of values to keep for shr_plan_value */
     size_t n_keep;
     unsigned cpu_mask;
     int threads;
     size_t max_arena; /* bytes; 0 = 4 GiB; LIMIT when it would take more */
 };
+
+/* Infers all types of a model. The first of these that knows an open dim of an input decides: the
+ * type given for the input; its symbol, or "input:axis", among dims; the symbol in a given type;
+ * batch, for an open first dim and for its symbol elsewhere. Another open dim has no default:
+ * UNSUPPORTED names it. INVALID names what contradicts the model. */
+int shr_model_bind(struct shr_model *model, const struct shr_plan_opts *opts,
+                   struct shr_err *err) SHR_MUSTCHECK;
 
 /* UNSUPPORTED names the first node that has no row. */
 int shr_plan_new(const struct shr_model *model, const struct shr_plan_opts *opts,
@@ -37,6 +45,7 @@ size_t shr_plan_input_count(const struct shr_plan *plan);
 size_t shr_plan_output_count(const struct shr_plan *plan);
 struct shr_tensor *shr_plan_input(struct shr_plan *plan, size_t i);
 const char *shr_plan_input_name(const struct shr_plan *plan, size_t i);
+const char *shr_plan_output_name(const struct shr_plan *plan, size_t i);
 const struct shr_tensor *shr_plan_output(const struct shr_plan *plan, size_t i);
 /* A kept value after a run; NULL when it was not asked for. */
 const struct shr_tensor *shr_plan_value(const struct shr_plan *plan, const char *name);
@@ -48,6 +57,13 @@ int shr_plan_run(struct shr_plan *plan, const struct shr_ctx *ctx,
 size_t shr_plan_arena_bytes(const struct shr_plan *plan); /* of intermediate values and scratch */
 /* What a run reads beside the arena: constants and what operators prepared from them. */
 size_t shr_plan_weight_bytes(const struct shr_plan *plan);
+
+/* The steps of a run, in order, for people. */
+size_t shr_plan_step_count(const struct shr_plan *plan);
+struct shr_step_info shr_plan_step(const struct shr_plan *plan, size_t i);
+/* Runs once and writes the nanoseconds of each step. */
+int shr_plan_run_timed(struct shr_plan *plan, const struct shr_ctx *ctx, uint64_t *ret_ns,
+                       struct shr_err *err) SHR_MUSTCHECK;
 
 /* One line a step: the fused operator, its inputs and outputs; for tests and people. */
 int shr_plan_print(const struct shr_plan *plan, struct shr_buf *ret_text,

@@ -1,5 +1,6 @@
 /* Running a plan and looking at it; see plan.h. Nothing here allocates but the printer. */
 #include <string.h>
+#include <time.h>
 
 #include "exec/plan.h"
 #include "exec/step.h"
@@ -17,6 +18,43 @@ int shr_plan_run(struct shr_plan *plan, const struct shr_ctx *ctx, struct shr_er
         }
     }
     return SHR_OK;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int shr_plan_run_timed(struct shr_plan *plan, const struct shr_ctx *ctx, uint64_t *ret_ns,
+                       struct shr_err *err)
+{
+    uint64_t begin = now_ns();
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        int rc = shr_ctx_poll(ctx, err);
+        if (rc == 0) {
+            rc = plan->steps[i].op->forward(&plan->steps[i].call, err);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+        uint64_t end = now_ns();
+        ret_ns[i] = end - begin;
+        begin = end;
+    }
+    return SHR_OK;
+}
+
+size_t shr_plan_step_count(const struct shr_plan *plan)
+{
+    return plan->n_steps;
+}
+
+struct shr_step_info shr_plan_step(const struct shr_plan *plan, size_t i)
+{
+    const struct shr__step *step = &plan->steps[i];
+    return (struct shr_step_info){step->op->name, step->call.node->name, step->kernel};
 }
 
 size_t shr_plan_input_count(const struct shr_plan *plan)
@@ -37,6 +75,11 @@ struct shr_tensor *shr_plan_input(struct shr_plan *plan, size_t i)
 const char *shr_plan_input_name(const struct shr_plan *plan, size_t i)
 {
     return plan->inputs[i]->value->name;
+}
+
+const char *shr_plan_output_name(const struct shr_plan *plan, size_t i)
+{
+    return plan->outputs[i]->value->name;
 }
 
 const struct shr_tensor *shr_plan_output(const struct shr_plan *plan, size_t i)

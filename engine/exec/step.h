@@ -26,6 +26,7 @@ struct shr__step {
     struct shr_op_call call;
     const struct shr_op *op;
     size_t scratch; /* bytes */
+    const char *kernel;
 };
 
 struct shr_plan {

@@ -192,6 +192,9 @@ const char *shr_node_label(const struct shr_node *node, char *text, size_t size)
 
 /* "float32 [N, 784]": dims that are unknown are "?", an unknown rank is "[…]". text is returned. */
 const char *shr_type_text(const struct shr_type *type, char *text, size_t size);
+/* Can this array be the data of a value declared so? INVALID says what differs. */
+int shr_view_check(const struct shr_view *view, const struct shr_type *type,
+                   struct shr_err *err) SHR_MUSTCHECK;
 bool shr_type_equal(const struct shr_type *a, const struct shr_type *b); /* symbols by name */
 
 /* Attributes (graph/attr.c). Getters return the fallback when absent or of another kind. */

@@ -24,6 +24,30 @@ const char *shr_type_text(const struct shr_type *type, char *text, size_t size)
     return text;
 }
 
+int shr_view_check(const struct shr_view *view, const struct shr_type *type, struct shr_err *err)
+{
+    bool fits = (type->dtype == SHR_DTYPE_NONE || type->dtype == view->dtype) &&
+                (type->rank < 0 || type->rank == view->rank);
+    for (int d = 0; fits && d < type->rank; d++) {
+        fits = type->dim[d] < 0 || type->dim[d] == view->dim[d];
+    }
+    int64_t count;
+    if (fits &&
+        (!shr_dims_count(view->rank, view->dim, &count) || shr_dtype_size(view->dtype) == 0 ||
+         view->bytes / shr_dtype_size(view->dtype) != (size_t)count)) {
+        return shr_err_set(err, SHR_ERR_INVALID, "input %s: %zu bytes are not those of its shape",
+                           view->name, view->bytes);
+    }
+    if (fits) {
+        return SHR_OK;
+    }
+    char wanted[128], dims[128];
+    return shr_err_set(err, SHR_ERR_INVALID, "input %s: the model wants %s, the array is %s %s",
+                       view->name, shr_type_text(type, wanted, sizeof wanted),
+                       shr_dtype_name(view->dtype),
+                       shr_dims_text(view->rank, view->dim, dims, sizeof dims));
+}
+
 static bool same_text(const char *a, const char *b)
 {
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;

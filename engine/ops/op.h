@@ -37,6 +37,7 @@ struct shr_op_setup {
     void *state;                         /* set here, for forward and finish */
     size_t scratch;                      /* bytes wanted while forward runs; set here */
     size_t threads;                      /* of the team that will run it */
+    const char *kernel; /* set here where there was a choice: its name, for people; static */
 };
 
 struct shr_op_call {
