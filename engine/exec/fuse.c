@@ -1,5 +1,5 @@
 /* Fusing: the order of the rewrites, and how they edit the graph; see fuse.h. */
-#include "exec/fuse.h"
+#include "exec/fused.h"
 
 #include <string.h>
 
@@ -90,17 +90,35 @@ bool shr__fuse_only_moves(const struct shr_node *node)
 
 /* ── Views ──────────────────────────────────────────────────────────────────────────────────── */
 
-static int no_forward(const struct shr_op_call *c, struct shr_err *err)
+static int copy_forward(const struct shr_op_call *c, struct shr_err *err)
 {
-    return shr_op_fail(c->node, err, SHR_ERR_INTERNAL, "a view has no step");
+    (void)err;
+    memcpy(c->out[0]->data, c->in[0]->data, shr_tensor_bytes(c->in[0]));
+    return SHR_OK;
 }
 
-const struct shr_op shr__fused_view = {
-    .domain = "plan", .name = "View", .forward = no_forward, .weight_slot = -1, .bias_slot = -1};
+/* The forward of a view runs where constants are folded. */
+const struct shr_op shr__fused_view = {SHR__FUSED_ROW("View"), .forward = copy_forward};
+const struct shr_op shr__fused_copy = {SHR__FUSED_ROW("Copy"), .forward = copy_forward};
 
 bool shr__op_is_view(const struct shr_op *op)
 {
     return op == &shr__fused_view;
+}
+
+/* A transposition with one channel or one pixel. */
+static bool moves_nothing(const struct shr_node *node)
+{
+    bool to = node->op == &shr__fused_to_nhwc;
+    if (!to && node->op != &shr__fused_from_nhwc) {
+        return false;
+    }
+    const struct shr_type *nchw = &(to ? shr_node_in(node, 0) : shr_node_out(node, 0))->type;
+    int64_t pixels = 1;
+    for (int d = 2; d < nchw->rank; d++) {
+        pixels *= nchw->dim[d];
+    }
+    return pixels == 1 || nchw->dim[1] == 1;
 }
 
 /* Operators whose output is the bytes of their first input. */
@@ -112,7 +130,7 @@ static bool only_reshapes(const struct shr_node *node)
             return true;
         }
     }
-    return false;
+    return node->op == &shr__fused_copy || moves_nothing(node);
 }
 
 /* Inputs, outputs and kept values have bytes of their own: the caller may write into an input while
@@ -151,7 +169,7 @@ int shr__fuse(struct shr_model *model, struct shr_err *err)
     }
     if (rc == 0) {
         shr_graph_drop_unused(g);
-        rc = shr__fuse_borders(g, err);
+        rc = shr__fuse_layout(g, err);
     }
     if (rc == 0) {
         shr_graph_drop_unused(g);

@@ -3,9 +3,8 @@
  * A fused node is of domain "plan" and carries one of the rows below. Rewrites keep every value
  * that is a graph output or kept, and change results only by the rounding stated with the row.
  *
- * Inside of integer chains activations are uint8 (int8 travels as q ^ 0x80, zero point + 128), and
- * images are NHWC. Flip, ToNhwc and FromNhwc stand at the borders; a border next to its inverse
- * vanishes while chains are built. */
+ * Fused nodes are made in the graph's own form, whatever layout they work on: int8 stays int8,
+ * images NCHW. The last rewrite, of layout.h, gives every node the form that its kernel takes. */
 #ifndef SHR_EXEC_FUSE_H
 #define SHR_EXEC_FUSE_H
 
@@ -67,13 +66,14 @@ extern const struct shr_op shr__fused_from_nhwc; /* uint8 or float32 */
 extern const struct shr_op shr__fused_quantize;   /* float32 to uint8 */
 extern const struct shr_op shr__fused_dequantize; /* uint8 to float32 */
 extern const struct shr_op shr__fused_view;       /* output = input under another shape; no step */
+extern const struct shr_op shr__fused_copy; /* the same, where the output has bytes of its own */
 
 /* ── Parts of fuse_*.c ──────────────────────────────────────────────────────────────────────── */
 
 int shr__fuse_qdq(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_dynamic(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_float(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
-int shr__fuse_borders(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
+int shr__fuse_layout(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK; /* layout.c */
 
 /* Editing (fuse.c). A node of a row in front of `before`, writing to out. */
 int shr__fuse_add(struct shr_graph *g, struct shr_node *before, const struct shr_op *row,
@@ -94,17 +94,6 @@ int shr__fuse_put(struct shr_graph *g, const struct shr__cut *cut, const struct 
 /* A new value of the type. */
 int shr__fuse_value(struct shr_graph *g, const char *stem, const struct shr_type *type,
                     struct shr_value **ret, struct shr_err *err) SHR_MUSTCHECK;
-
-/* Borders (fuse_borders.c). Entering: v as uint8, and as NHWC when asked, in front of `before`. */
-int shr__fuse_enter(struct shr_graph *g, struct shr_node *before, struct shr_value *v, bool nhwc,
-                    struct shr_value **ret, struct shr_err *err) SHR_MUSTCHECK;
-/* Leaving: first the value inside that will become v (v itself where no border is needed), then,
- * when its producer stands, the border nodes in front of `before`. */
-int shr__fuse_inner(struct shr_graph *g, struct shr_value *v, bool nhwc, struct shr_value **ret,
-                    struct shr_err *err) SHR_MUSTCHECK;
-int shr__fuse_leave(struct shr_graph *g, struct shr_node *before, struct shr_value *inner,
-                    struct shr_value *v, bool nhwc, struct shr_err *err) SHR_MUSTCHECK;
-bool shr__fuse_is_nhwc(const struct shr_value *v); /* made by FromNhwc, perhaps flipped */
 
 /* Questions about values and nodes. */
 bool shr__fuse_is(const struct shr_node *node, const struct shr_op *row);

@@ -90,22 +90,12 @@ static int move_to_integers(struct shr_graph *g, struct shr_node *node, struct s
                             struct shr_value *out, struct shr_err *err)
 {
     bool pool = is_max_pool(node);
-    const struct shr_op *row = node->op;
-    struct shr_value *in[] = {q, shr_node_in(node, 1)}, *inner = out;
-    size_t n_in = node->n_in < 2 ? node->n_in : 2;
+    const struct shr_op *row = pool ? &shr__fused_qmaxpool : node->op;
+    struct shr_value *in[] = {q, shr_node_in(node, 1)};
+    size_t n_in = pool || node->n_in < 2 ? 1 : 2;
     struct shr__cut cut = shr__fuse_cut(g, node);
-    struct shr_node *fused;
-    if (!pool) {
-        return shr__fuse_put(g, &cut, row, in, n_in, out, &fused, err);
-    }
-    int rc = shr__fuse_enter(g, cut.before, q, true, &in[0], err);
-    if (rc == 0) {
-        rc = shr__fuse_inner(g, out, true, &inner, err);
-    }
-    if (rc == 0) {
-        rc = shr__fuse_put(g, &cut, &shr__fused_qmaxpool, in, 1, inner, &fused, err);
-    }
-    return rc != 0 ? rc : shr__fuse_leave(g, cut.before, inner, out, true, err);
+    struct shr_node *moved;
+    return shr__fuse_put(g, &cut, row, in, n_in, out, &moved, err);
 }
 
 /* op(DQ(q)) becomes DQ(op(q)). *at becomes the new DequantizeLinear. */
@@ -332,6 +322,7 @@ static int put_product(struct shr_graph *g, struct shr_node **at, const struct p
 {
     bool quantized = p->quantize != NULL;
     struct shr_value *in[SHR__Q_SLOTS] = {
+        [SHR__Q_X] = p->x.q,
         [SHR__Q_X_SCALE] = p->x.scale,
         [SHR__Q_X_ZERO] = p->x.zero,
         [SHR__Q_W] = p->w.q,
@@ -344,18 +335,8 @@ static int put_product(struct shr_graph *g, struct shr_node **at, const struct p
     };
     const struct shr_op *row = p->conv ? &shr__fused_qconv : &shr__fused_qlinear;
     struct shr__cut cut = shr__fuse_cut(g, *at);
-    struct shr_value *inner;
-    int rc = shr__fuse_enter(g, cut.before, p->x.q, p->conv, &in[SHR__Q_X], err);
-    if (rc == 0) {
-        rc = shr__fuse_inner(g, y, p->conv, &inner, err);
-    }
-    if (rc == 0) {
-        rc = shr__fuse_put(g, &cut, row, in, SHR__Q_SLOTS, inner, at, err);
-    }
-    if (rc == 0) {
-        rc = set_flags(g, *at, p, quantized && is_signed(y), err);
-    }
-    return rc != 0 ? rc : shr__fuse_leave(g, cut.before, inner, y, p->conv, err);
+    int rc = shr__fuse_put(g, &cut, row, in, SHR__Q_SLOTS, y, at, err);
+    return rc != 0 ? rc : set_flags(g, *at, p, quantized && is_signed(y), err);
 }
 
 /* *at becomes the fused node, if any. */
@@ -384,24 +365,14 @@ static int fuse_product(struct shr_graph *g, struct shr_node **at, struct shr_er
 
 /* ── Elementwise ────────────────────────────────────────────────────────────────────────────── */
 
-/* The step in place of the node; the slots of `entering` are activations. All are of one type. */
+/* The step in place of the node. Its activations are all of one type. */
 static int put_elementwise(struct shr_graph *g, struct shr_node **at, const struct shr_op *row,
-                           struct shr_value **in, size_t n_in, const size_t *entering,
-                           size_t n_entering, bool nhwc, struct shr_value *out, struct shr_err *err)
+                           struct shr_value *const *in, size_t n_in, struct shr_value *out,
+                           struct shr_err *err)
 {
     struct shr__cut cut = shr__fuse_cut(g, *at);
-    struct shr_value *inner;
-    int rc = shr__fuse_inner(g, out, nhwc, &inner, err);
-    for (size_t i = 0; rc == 0 && i < n_entering; i++) {
-        rc = shr__fuse_enter(g, cut.before, in[entering[i]], nhwc, &in[entering[i]], err);
-    }
-    if (rc == 0) {
-        rc = shr__fuse_put(g, &cut, row, in, n_in, inner, at, err);
-    }
-    if (rc == 0) {
-        rc = shr_node_set_int(g, *at, "flip", is_signed(out), err);
-    }
-    return rc != 0 ? rc : shr__fuse_leave(g, cut.before, inner, out, nhwc, err);
+    int rc = shr__fuse_put(g, &cut, row, in, n_in, out, at, err);
+    return rc != 0 ? rc : shr_node_set_int(g, *at, "flip", is_signed(out), err);
 }
 
 static int fuse_add(struct shr_graph *g, struct shr_node **at, struct shr_err *err)
@@ -423,11 +394,8 @@ static int fuse_add(struct shr_graph *g, struct shr_node **at, struct shr_err *e
     if (relu != NULL) {
         shr_graph_remove_node(g, relu);
     }
-    bool nhwc = shr__fuse_is_nhwc(a.q) || shr__fuse_is_nhwc(b.q);
     struct shr_value *in[] = {a.q, a.scale, a.zero, b.q, b.scale, b.zero, y.scale, y.zero};
-    const size_t entering[] = {0, 3};
-    int rc =
-        put_elementwise(g, at, &shr__fused_qadd, in, SHR_COUNT_OF(in), entering, 2, nhwc, out, err);
+    int rc = put_elementwise(g, at, &shr__fused_qadd, in, SHR_COUNT_OF(in), out, err);
     return rc != 0 ? rc : shr_node_set_int(g, *at, "relu", relu != NULL, err);
 }
 
@@ -443,9 +411,7 @@ static int fuse_relu(struct shr_graph *g, struct shr_node **at, struct shr_err *
     struct shr_value *out = shr_node_out(quantize, 0);
     shr_graph_remove_node(g, quantize);
     struct shr_value *in[] = {x.q, x.scale, x.zero, y.scale, y.zero};
-    const size_t entering[] = {0};
-    return put_elementwise(g, at, &shr__fused_qrelu, in, SHR_COUNT_OF(in), entering, 1,
-                           shr__fuse_is_nhwc(x.q), out, err);
+    return put_elementwise(g, at, &shr__fused_qrelu, in, SHR_COUNT_OF(in), out, err);
 }
 
 int shr__fuse_qdq(struct shr_graph *g, struct shr_err *err)

@@ -1,4 +1,6 @@
 /* Steps at the borders of integer chains: Flip, layouts, Quantize and Dequantize; see fuse.h. */
+#include <string.h>
+
 #include "exec/fused.h"
 
 /* An image tensor as batch, channels and pixels. */
@@ -24,16 +26,28 @@ static int flip_forward(const struct shr_op_call *c, struct shr_err *err)
     return SHR_OK;
 }
 
+/* x (rows, cols) to y (cols, rows), of elements of any size. */
+static void transpose_any(size_t size, size_t rows, size_t cols, const char *x, char *y)
+{
+    for (size_t c = 0; c < cols; c++) {
+        for (size_t r = 0; r < rows; r++, y += size) {
+            memcpy(y, x + (r * cols + c) * size, size);
+        }
+    }
+}
+
 static void transpose(const struct shr_op_call *c, size_t n, size_t rows, size_t cols)
 {
+    size_t size = shr_dtype_size(c->in[0]->dtype);
     for (size_t i = 0; i < n; i++) {
-        size_t at = i * rows * cols;
-        if (c->in[0]->dtype == SHR_DTYPE_F32) {
-            c->kernels->transpose_f32(rows, cols, (const float *)c->in[0]->data + at,
-                                      (float *)c->out[0]->data + at);
+        const void *x = (const char *)c->in[0]->data + i * rows * cols * size;
+        void *y = (char *)c->out[0]->data + i * rows * cols * size;
+        if (size == sizeof(float)) {
+            c->kernels->transpose_f32(rows, cols, x, y);
+        } else if (size == 1) {
+            c->kernels->transpose_u8(rows, cols, x, y);
         } else {
-            c->kernels->transpose_u8(rows, cols, (const uint8_t *)c->in[0]->data + at,
-                                     (uint8_t *)c->out[0]->data + at);
+            transpose_any(size, rows, cols, x, y);
         }
     }
 }

@@ -1,6 +1,7 @@
 /* See build.h. */
 #include "build.h"
 
+#include <math.h>
 #include <string.h>
 
 static void check(int rc, const struct shr_err *err)
@@ -148,4 +149,57 @@ struct shr_buf build_print(const struct shr_plan *plan)
     struct shr_buf text = {0};
     check(shr_plan_print(plan, &text, &err), &err);
     return text;
+}
+
+/* ── Comparing ──────────────────────────────────────────────────────────────────────────────── */
+
+static double largest_difference(struct shr_plan *a, struct shr_plan *b, double *ret_share)
+{
+    double largest = 0;
+    int64_t different = 0, all = 0;
+    assert_int_equal(shr_plan_output_count(a), shr_plan_output_count(b));
+    for (size_t o = 0; o < shr_plan_output_count(a); o++) {
+        const struct shr_tensor *x = shr_plan_output(a, o), *y = shr_plan_output(b, o);
+        assert_int_equal(x->dtype, y->dtype);
+        assert_true(shr_tensor_same_shape(x, y));
+        for (int64_t i = 0; i < shr_tensor_count(x); i++) {
+            double d = fabs(shr_tensor_get(x, i) - shr_tensor_get(y, i));
+            largest = d > largest ? d : largest;
+            different += d != 0;
+            all++;
+        }
+    }
+    *ret_share = (double)different / (double)all;
+    return largest;
+}
+
+void build_expect_equal(struct shr_model *m, const char *steps, double step, double rare,
+                        struct shr_rng *rng)
+{
+    struct shr_plan *fused = build_plan(m, &(struct shr_plan_opts){.batch = 3});
+    struct shr_plan *plain = build_plan(m, &(struct shr_plan_opts){.batch = 3, .no_fuse = true});
+    struct shr_buf text = build_print(fused), words = {0};
+    const char *line = shr_buf_str(&text);
+    while ((line = strstr(line, " = ")) != NULL) {
+        line += strlen(" = ");
+        shr_buf_printf(&words, "%s%.*s", words.len == 0 ? "" : " ", (int)strcspn(line, "("), line);
+    }
+    assert_string_equal(shr_buf_str(&words), steps);
+    shr_buf_finish(&text);
+    shr_buf_finish(&words);
+
+    for (size_t i = 0; i < shr_plan_input_count(fused); i++) {
+        struct shr_tensor *x = shr_plan_input(fused, i);
+        build_fill(x, -1, 1, rng);
+        memcpy(shr_plan_input(plain, i)->data, x->data, shr_tensor_bytes(x));
+    }
+    build_run(fused);
+    build_run(plain);
+    double share, difference = largest_difference(fused, plain, &share);
+    if (difference > step || (difference > 0 && share > rare)) {
+        fail_msg("%s: outputs differ by %g, %g of them", steps, difference, share);
+    }
+    shr_plan_free(fused);
+    shr_plan_free(plain);
+    shr_model_free(m);
 }

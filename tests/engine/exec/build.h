@@ -40,6 +40,12 @@ void build_fill(struct shr_tensor *t, double low, double high, struct shr_rng *r
 /* Text of a plan; shr_buf_finish it. */
 struct shr_buf build_print(const struct shr_plan *plan);
 
+/* Runs the model fused and node by node on the same random inputs; takes it. steps: what the fused
+ * plan must consist of, in order, one word each. Outputs may differ by `step`, a share `rare` of
+ * them. */
+void build_expect_equal(struct shr_model *take_m, const char *steps, double step, double rare,
+                        struct shr_rng *rng);
+
 #define DIMS(...)                                                                                  \
     (const int64_t[])                                                                              \
     {                                                                                              \

@@ -77,26 +77,6 @@ static struct shr_value *weight(struct shr_model *m, const int64_t *dims, const 
 
 /* ── Comparing ──────────────────────────────────────────────────────────────────────────────── */
 
-static double largest_difference(struct shr_plan *a, struct shr_plan *b, double *ret_share)
-{
-    double largest = 0;
-    int64_t different = 0, all = 0;
-    assert_int_equal(shr_plan_output_count(a), shr_plan_output_count(b));
-    for (size_t o = 0; o < shr_plan_output_count(a); o++) {
-        const struct shr_tensor *x = shr_plan_output(a, o), *y = shr_plan_output(b, o);
-        assert_int_equal(x->dtype, y->dtype);
-        assert_true(shr_tensor_same_shape(x, y));
-        for (int64_t i = 0; i < shr_tensor_count(x); i++) {
-            double d = fabs(shr_tensor_get(x, i) - shr_tensor_get(y, i));
-            largest = d > largest ? d : largest;
-            different += d != 0;
-            all++;
-        }
-    }
-    *ret_share = (double)different / (double)all;
-    return largest;
-}
-
 static bool mentions(const struct shr_plan *plan, const char *step)
 {
     char call[64];
@@ -105,39 +85,6 @@ static bool mentions(const struct shr_plan *plan, const char *step)
     bool found = strstr(shr_buf_str(&text), call) != NULL;
     shr_buf_finish(&text);
     return found;
-}
-
-/* Runs the model fused and node by node on the same random inputs. steps: what the fused plan must
- * consist of, in order, one word each. Outputs may differ by `step`, a share `rare` of them. */
-static void expect_equal(struct shr_model *m, const char *steps, double step, double rare,
-                         struct shr_rng *rng)
-{
-    struct shr_plan *fused = build_plan(m, &(struct shr_plan_opts){.batch = 3});
-    struct shr_plan *plain = build_plan(m, &(struct shr_plan_opts){.batch = 3, .no_fuse = true});
-    struct shr_buf text = build_print(fused), words = {0};
-    const char *line = shr_buf_str(&text);
-    while ((line = strstr(line, " = ")) != NULL) {
-        line += strlen(" = ");
-        shr_buf_printf(&words, "%s%.*s", words.len == 0 ? "" : " ", (int)strcspn(line, "("), line);
-    }
-    assert_string_equal(shr_buf_str(&words), steps);
-    shr_buf_finish(&text);
-    shr_buf_finish(&words);
-
-    for (size_t i = 0; i < shr_plan_input_count(fused); i++) {
-        struct shr_tensor *x = shr_plan_input(fused, i);
-        build_fill(x, -1, 1, rng);
-        memcpy(shr_plan_input(plain, i)->data, x->data, shr_tensor_bytes(x));
-    }
-    build_run(fused);
-    build_run(plain);
-    double share, difference = largest_difference(fused, plain, &share);
-    if (difference > step || (difference > 0 && share > rare)) {
-        fail_msg("%s: outputs differ by %g, %g of them", steps, difference, share);
-    }
-    shr_plan_free(fused);
-    shr_plan_free(plain);
-    shr_model_free(m);
 }
 
 static const struct scale X_U8 = {2.0 / 255, 128, SHR_DTYPE_U8};
@@ -157,7 +104,7 @@ static void gemm_takes_relu(void **state)
     struct shr_value *y = build_node(m, "Gemm", "product", x, w, b, NULL);
     build_int(m, "transB", 1);
     build_output(m, build_node(m, "Relu", "y", y, NULL));
-    expect_equal(m, "Linear", 1e-5, 1, &rng);
+    build_expect_equal(m, "Linear", 1e-5, 1, &rng);
 }
 
 static void conv_takes_relu(void **state)
@@ -173,7 +120,7 @@ static void conv_takes_relu(void **state)
     build_ints(m, "pads", (const int64_t[]){1, 0, 2, 1}, 4);
     build_ints(m, "strides", (const int64_t[]){2, 1}, 2);
     build_output(m, build_node(m, "Relu", "y", y, NULL));
-    expect_equal(m, "ConvRelu", 1e-5, 1, &rng);
+    build_expect_equal(m, "ConvRelu", 1e-5, 1, &rng);
 }
 
 static void a_kept_value_is_not_fused_away(void **state)
@@ -241,7 +188,7 @@ static void one_linear(const struct linear *t, struct shr_rng *rng)
         y = quantize(m, y, &s);
     }
     build_output(m, y);
-    expect_equal(m, t->steps, t->quantized ? 1 : 2e-5, t->quantized ? 0.02 : 1, rng);
+    build_expect_equal(m, t->steps, t->quantized ? 1 : 2e-5, t->quantized ? 0.02 : 1, rng);
 }
 
 static void products_become_integer_steps(void **state)
@@ -306,10 +253,10 @@ static void a_cnn_stays_in_nhwc_integers(void **state)
     struct shr_rng rng;
     shr_rng_init(&rng, 5);
     /* One step of the last activation times the largest weight is what a rounding may cost. */
-    expect_equal(small_cnn(&X_U8, &rng), "Quantize QConv QMaxPool QConv QAdd FromNhwc QLinear", 0.1,
-                 1, &rng);
-    expect_equal(small_cnn(&X_S8, &rng), "Quantize QConv QMaxPool QConv QAdd FromNhwc QLinear", 0.1,
-                 1, &rng);
+    build_expect_equal(small_cnn(&X_U8, &rng),
+                       "Quantize QConv QMaxPool QConv QAdd FromNhwc QLinear", 0.1, 1, &rng);
+    build_expect_equal(small_cnn(&X_S8, &rng),
+                       "Quantize QConv QMaxPool QConv QAdd FromNhwc QLinear", 0.1, 1, &rng);
 }
 
 /* Conv → Relu → MaxPool → Flatten → Q: the quantization moves up to the product. */
@@ -330,7 +277,7 @@ static void quantization_moves_up_to_the_product(void **state)
     build_ints(m, "strides", (const int64_t[]){2, 2}, 2);
     y = build_node(m, "Flatten", "flat", y, NULL);
     build_output(m, quantize(m, y, &s));
-    expect_equal(m, "Quantize QConv QMaxPool FromNhwc", 1, 0.02, &rng);
+    build_expect_equal(m, "Quantize QConv QMaxPool FromNhwc", 1, 0.02, &rng);
 }
 
 static void relu_between_scales_is_a_table(void **state)
@@ -344,7 +291,7 @@ static void relu_between_scales_is_a_table(void **state)
         struct shr_value *x = build_input(m, "x", SHR_DTYPE_F32, DIMS(-1, 50));
         struct shr_value *y = build_node(m, "Relu", "relu", qdq(m, x, s8 ? &X_S8 : &X_U8), NULL);
         build_output(m, quantize(m, y, s8 ? &to_s8 : &to_u8));
-        expect_equal(m, s8 ? "Quantize QRelu Flip" : "QuantizeLinear QRelu", 0, 0, &rng);
+        build_expect_equal(m, s8 ? "Quantize QRelu Flip" : "QuantizeLinear QRelu", 0, 0, &rng);
     }
 }
 
@@ -385,7 +332,7 @@ static void one_dynamic(enum shr_dtype dtype, bool per_channel, bool bias, bool 
     }
     y = relu ? build_node(m, "Relu", "y", y, NULL) : y;
     build_output(m, y);
-    expect_equal(m, "DynamicQuantizeLinear DynamicLinear", 0, 0, rng);
+    build_expect_equal(m, "DynamicQuantizeLinear DynamicLinear", 0, 0, rng);
 }
 
 static void dynamic_products_are_one_step(void **state)
