@@ -4,9 +4,26 @@
 
 #include "ops/op.h"
 
-extern const struct shr_op_family shr_ops_activation, shr_ops_binary, shr_ops_cast, shr_ops_conv,
-    shr_ops_fill, shr_ops_integer_add, shr_ops_integer_conv, shr_ops_integer_matmul, shr_ops_logic,
-    shr_ops_matmul, shr_ops_move, shr_ops_norm, shr_ops_pool, shr_ops_quant, shr_ops_quant_lstm,
-    shr_ops_reduce, shr_ops_reshape, shr_ops_rnn, shr_ops_softmax, shr_ops_unary;
+extern const struct shr_op_family shr_ops_activation;
+extern const struct shr_op_family shr_ops_binary;
+extern const struct shr_op_family shr_ops_cast;
+extern const struct shr_op_family shr_ops_conv;
+extern const struct shr_op_family shr_ops_fill;
+extern const struct shr_op_family shr_ops_gru;
+extern const struct shr_op_family shr_ops_integer_add;
+extern const struct shr_op_family shr_ops_integer_conv;
+extern const struct shr_op_family shr_ops_integer_matmul;
+extern const struct shr_op_family shr_ops_logic;
+extern const struct shr_op_family shr_ops_lstm;
+extern const struct shr_op_family shr_ops_matmul;
+extern const struct shr_op_family shr_ops_move;
+extern const struct shr_op_family shr_ops_norm;
+extern const struct shr_op_family shr_ops_pool;
+extern const struct shr_op_family shr_ops_quant;
+extern const struct shr_op_family shr_ops_quant_lstm;
+extern const struct shr_op_family shr_ops_reduce;
+extern const struct shr_op_family shr_ops_reshape;
+extern const struct shr_op_family shr_ops_softmax;
+extern const struct shr_op_family shr_ops_unary;
 
 #endif

@@ -1,306 +1,160 @@
-/* LSTM cells; see lstm.h.
+/* LSTM (opset 7 on), float32, and the float32 products of all recurrent layers.
  *
- * DESIGN. The input's part of the gates does not depend on the state, so it is one matrix product
- * for a block of steps: G = X * W' + Wb + Rb (steps * n, 4h). Each step then adds H * R' and
- * applies the gates, which lie in a row as ONNX orders them: i, o, f, c. The blocks keep G in the
- * cache whatever the length of the sequence.
+ * The gates lie in a row as ONNX orders them: i, o, f, c.
  *     i, o, f = sigmoid(G + H R' + P * C),  C = f * C + i * tanh(Gc),  H = o * tanh(C)
- * The output gate's peephole sees the new C. clip bounds the sums that go into the gates. Rows
- * whose sequence is over keep their state and give zeros. Step s of a row is its time s, or
- * backwards the s-th from its own end. Only the default activations can be run. */
-#include "ops/lstm.h"
+ * The output gate's peephole sees the new C. */
+#include "ops/families.h"
+#include "ops/recurrent.h"
 
-#include <string.h>
-#include <strings.h>
+enum { W = SHR_RNN_W, R, B, LENGTHS }; /* input slots */
 
-enum { X = SHR_LSTM_X, W, R, B, LENGTHS, H0, C0, P }; /* input slots */
-enum { Y, Y_H, Y_C };                                 /* output slots */
-enum { BLOCK_ROWS = 256 };                            /* of G: steps * n, at least one step */
+const struct shr_rnn_form shr_lstm_form = {
+    .gates = 4,
+    .has_cell = true,
+    .n_acts = 3,
+    .acts = {SHR_RNN_SIGMOID, SHR_RNN_TANH, SHR_RNN_TANH},
+};
+const struct shr_rnn_form shr_lstm_transposed_form = {
+    .gates = 4,
+    .transposed = true,
+    .has_cell = true,
+    .n_acts = 3,
+    .acts = {SHR_RNN_SIGMOID, SHR_RNN_TANH, SHR_RNN_TANH},
+};
 
-/* ── Shapes ─────────────────────────────────────────────────────────────────────────────────── */
+/* ── Products ───────────────────────────────────────────────────────────────────────────────── */
 
-static int directions(const struct shr_node *node, int64_t *ret, bool *ret_first_reverse,
-                      struct shr_err *err)
+/* Packs rows [from, to) of the matrix (rows, cols) of a direction, transposed. */
+static void pack(const struct shr_kernels *k, const struct shr_tensor *t, int64_t d, int64_t from,
+                 int64_t to, void *packed)
 {
-    const char *text = shr_node_text(node, "direction", "forward");
-    bool both = strcmp(text, "bidirectional") == 0, reverse = strcmp(text, "reverse") == 0;
-    if (!both && !reverse && strcmp(text, "forward") != 0) {
-        return shr_op_fail(node, err, SHR_ERR_INVALID, "direction is '%.40s'", text);
+    const size_t rows = (size_t)t->dim[1], cols = (size_t)t->dim[2];
+    const float *at = (const float *)t->data + ((size_t)d * rows + (size_t)from) * cols;
+    k->gemm_f32_pack(cols, (size_t)(to - from), at, cols, true, packed);
+}
+
+static size_t packed_size(const struct shr_kernels *k, int64_t depth, int64_t rows)
+{
+    size_t n = rows == 0 ? 0 : k->gemm_f32_size((size_t)depth, (size_t)rows);
+    return (n + SHR_MEM_ALIGN - 1) / SHR_MEM_ALIGN * SHR_MEM_ALIGN;
+}
+
+static void pack_r(const struct shr_kernels *k, const struct shr_rnn_float *s,
+                   const struct shr_tensor *t, int64_t d, char *packed)
+{
+    pack(k, t, d, 0, s->r_split, packed);
+    if (s->r_split < t->dim[1]) {
+        pack(k, t, d, s->r_split, t->dim[1], packed + s->r_first);
     }
-    *ret = both ? 2 : 1;
-    *ret_first_reverse = reverse;
+}
+
+static int pack_constant(struct shr_op_setup *c, struct shr_rnn_float *s, size_t slot,
+                         struct shr_err *err)
+{
+    const struct shr_tensor *t = c->in[slot];
+    size_t size = slot == W ? s->w_size : s->r_size;
+    if (t->data == NULL) {
+        return SHR_OK;
+    }
+    char *packed = shr_arena_new(c->arena, (size_t)t->dim[0] + 1, size);
+    if (packed == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
+    for (int64_t d = 0; d < t->dim[0]; d++) {
+        char *to = packed + (size_t)d * size;
+        if (slot == W) {
+            pack(c->kernels, t, d, 0, t->dim[1], to);
+        } else {
+            pack_r(c->kernels, s, t, d, to);
+        }
+    }
+    *(slot == W ? &s->w : &s->r) = packed;
     return SHR_OK;
 }
 
-/* INVALID unless the input is unknown or has these dims (-1 = any). */
-static int want_dims(const struct shr_infer *c, size_t slot, int rank, const int64_t *dim,
-                     struct shr_err *err)
+int shr_rnn_float_setup(struct shr_op_setup *c, const struct shr_rnn_form *form, int split,
+                        struct shr_err *err)
 {
-    if (!shr_op_has_in(c, slot) || c->in[slot].rank < 0) {
-        return SHR_OK;
-    }
-    bool fits = c->in[slot].rank == rank;
-    for (int i = 0; i < rank && fits; i++) {
-        fits = c->in[slot].dim[i] < 0 || dim[i] < 0 || c->in[slot].dim[i] == dim[i];
-    }
-    char have[96], want[96];
-    return fits ? SHR_OK
-                : shr_op_fail(c->node, err, SHR_ERR_INVALID, "input '%s' is %s, not %s",
-                              shr_op_in_name(c->node, slot),
-                              shr_dims_text(c->in[slot].rank, c->in[slot].dim, have, sizeof have),
-                              shr_dims_text(rank, dim, want, sizeof want));
-}
-
-static int check_inputs(const struct shr_infer *c, int64_t d, int64_t h, bool batch_first,
-                        bool transposed, struct shr_err *err)
-{
-    const struct shr_type *x = &c->in[X];
-    int64_t n = x->rank == 3 ? x->dim[batch_first ? 0 : 1] : -1, in = x->rank == 3 ? x->dim[2] : -1;
-    const int64_t gates = 4 * h;
-    const struct {
-        size_t slot;
-        int rank;
-        int64_t dim[3];
-    } rules[] = {
-        {X, 3, {-1, -1, -1}},
-        {W, 3, {d, transposed ? in : gates, transposed ? gates : in}},
-        {R, 3, {d, transposed ? h : gates, transposed ? gates : h}},
-        {B, 2, {d, 2 * gates}},
-        {LENGTHS, 1, {n}},
-        {H0, 3, {batch_first ? n : d, batch_first ? d : n, h}},
-        {C0, 3, {batch_first ? n : d, batch_first ? d : n, h}},
-        {P, 2, {d, 3 * h}},
-    };
-    for (size_t i = 0; i < SHR_COUNT_OF(rules); i++) {
-        int code = want_dims(c, rules[i].slot, rules[i].rank, rules[i].dim, err);
+    for (size_t i = 0; i < c->n_in; i++) {
+        int code = shr_op_want(c, i, i == LENGTHS ? SHR_BIT(I32) : SHR_BIT(F32), err);
         if (code != SHR_OK) {
             return code;
         }
     }
-    return SHR_OK;
-}
-
-int shr_lstm_infer(struct shr_infer *c, bool transposed, struct shr_err *err)
-{
-    const struct shr_type *x = &c->in[X];
-    int64_t d = 0, h = shr_node_int(c->node, "hidden_size", 0);
-    bool reverse, batch_first = shr_node_int(c->node, "layout", 0) != 0;
-    int code = directions(c->node, &d, &reverse, err);
-    if (code == SHR_OK && h == 0 && c->in[R].rank == 3) {
-        h = c->in[R].dim[transposed ? 1 : 2];
+    struct shr_rnn_float *s = shr_arena_new(c->arena, 1, sizeof *s);
+    if (s == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
     }
-    if (code == SHR_OK && (h <= 0 || h > INT32_MAX / 8)) {
-        code = shr_op_fail(c->node, err, SHR_ERR_INVALID, "hidden_size is %lld", (long long)h);
+    c->state = s;
+    int code = shr_rnn_setup(c, form, &s->shared, err);
+    if (code != SHR_OK) {
+        return code;
     }
+    const struct shr_rnn *l = &s->shared;
+    s->r_split = split * l->h;
+    s->w_size = packed_size(c->kernels, l->in, l->gates);
+    s->r_first = packed_size(c->kernels, l->h, s->r_split);
+    s->r_size = s->r_first + packed_size(c->kernels, l->h, l->gates - s->r_split);
+    code = pack_constant(c, s, W, err);
     if (code == SHR_OK) {
-        code = check_inputs(c, d, h, batch_first, transposed, err);
+        code = pack_constant(c, s, R, err);
     }
     if (code != SHR_OK) {
         return code;
     }
-    struct shr_type seq = {.dim = {-1}}, n = {.dim = {-1}}; /* dims of X, unknown otherwise */
-    if (x->rank == 3) {
-        shr_type_copy_dim(&seq, 0, x, batch_first ? 1 : 0);
-        shr_type_copy_dim(&n, 0, x, batch_first ? 0 : 1);
+    struct shr_rnn_scratch scratch = {0};
+    s->at_w = shr_rnn_take(&scratch, s->w == NULL, s->w_size);
+    s->at_r = shr_rnn_take(&scratch, s->r == NULL, s->r_size);
+    shr_rnn_take_shared(&scratch, &s->shared);
+    return shr_rnn_take_end(c, &scratch, err);
+}
+
+void shr_rnn_float_begin(struct shr_rnn_pass *p)
+{
+    const struct shr_rnn_float *s = (const void *)p->s;
+    const struct shr_tensor *w = p->c->in[W];
+    if (s->w == NULL) {
+        pack(p->c->kernels, w, p->d, 0, w->dim[1], shr_rnn_room(p, s->at_w));
     }
-    for (size_t i = 0; i < c->n_out; i++) {
-        struct shr_type *y = &c->out[i];
-        y->dtype = x->dtype;
-        y->rank = 0;
-        if (batch_first) {
-            shr_type_copy_dim(y, y->rank++, &n, 0);
-        }
-        if (i == Y) {
-            shr_type_copy_dim(y, y->rank++, &seq, 0);
-        }
-        shr_type_set_dim(y, y->rank++, d, NULL);
-        if (!batch_first) {
-            shr_type_copy_dim(y, y->rank++, &n, 0);
-        }
-        shr_type_set_dim(y, y->rank++, h, NULL);
+    if (s->r == NULL) {
+        pack_r(p->c->kernels, s, p->c->in[R], p->d, shr_rnn_room(p, s->at_r));
     }
-    return SHR_OK;
+    p->w = s->w != NULL ? s->w + (size_t)p->d * s->w_size : shr_rnn_room(p, s->at_w);
+    p->r = s->r != NULL ? s->r + (size_t)p->d * s->r_size : shr_rnn_room(p, s->at_r);
 }
 
-int64_t shr_lstm_macs(const struct shr_type *in, bool transposed)
+void shr_rnn_float_input(const struct shr_rnn_pass *p, int64_t rows, const float *x)
 {
-    const int64_t *x = in[X].dim, *r = in[R].dim;
-    const struct shr_type gates = {.rank = 4, .dim = {x[0], x[1], r[0], r[transposed ? 2 : 1]}};
-    int64_t h = r[transposed ? 1 : 2], each = x[2] <= INT64_MAX - h ? x[2] + h : -1;
-    return shr_op_macs(&gates, 1, &each);
+    const size_t in = (size_t)p->s->in, gates = (size_t)p->s->gates;
+    p->c->kernels->gemm_f32(&(struct shr_gemm_f32){.m = (size_t)rows,
+                                                   .n = gates,
+                                                   .k = in,
+                                                   .a = x,
+                                                   .lda = in,
+                                                   .b = p->w,
+                                                   .bias = p->bias,
+                                                   .c = p->g,
+                                                   .ldc = gates});
 }
 
-/* ── Setup ──────────────────────────────────────────────────────────────────────────────────── */
-
-static int check_activations(const struct shr_node *node, int64_t d, struct shr_err *err)
+void shr_rnn_float_state(const struct shr_rnn_pass *p, int part, const float *x, const float *bias,
+                         float *y)
 {
-    static const char *const defaults[] = {"sigmoid", "tanh", "tanh"};
-    const struct shr_attr *a = shr_node_attr(node, "activations");
-    for (size_t i = 0; a != NULL && i < a->n; i++) {
-        if (a->n != 3 * (size_t)d || strcasecmp(a->strings[i].s, defaults[i % 3]) != 0) {
-            return shr_op_fail(node, err, SHR_ERR_UNSUPPORTED,
-                               "only the activations Sigmoid, Tanh, Tanh can be run");
-        }
-    }
-    return SHR_OK;
+    const struct shr_rnn_float *s = (const void *)p->s;
+    const size_t h = (size_t)p->s->h, gates = (size_t)p->s->gates, first = (size_t)s->r_split;
+    const char *packed = p->r;
+    p->c->kernels->gemm_f32(&(struct shr_gemm_f32){.m = (size_t)p->s->n,
+                                                   .n = part == 0 ? first : gates - first,
+                                                   .k = h,
+                                                   .a = x,
+                                                   .lda = h,
+                                                   .b = packed + (part == 0 ? 0 : s->r_first),
+                                                   .bias = bias,
+                                                   .c = y,
+                                                   .ldc = gates});
 }
 
-int shr_lstm_setup(const struct shr_op_setup *c, bool transposed, struct shr_lstm *ret,
-                   struct shr_err *err)
-{
-    struct shr_lstm s = {0};
-    int code = directions(c->node, &s.directions, &s.first_reverse, err);
-    if (code == SHR_OK) {
-        code = check_activations(c->node, s.directions, err);
-    }
-    if (code != SHR_OK) {
-        return code;
-    }
-    s.batch_first = shr_node_int(c->node, "layout", 0) != 0;
-    s.coupled = shr_node_int(c->node, "input_forget", 0) != 0;
-    s.clip = shr_node_float(c->node, "clip", 0.0f);
-    s.seq = c->in[X]->dim[s.batch_first ? 1 : 0];
-    s.n = c->in[X]->dim[s.batch_first ? 0 : 1];
-    s.in = c->in[X]->dim[2];
-    s.h = c->in[R]->dim[transposed ? 1 : 2];
-    s.block = s.n >= BLOCK_ROWS || s.n == 0 ? 1 : BLOCK_ROWS / s.n;
-    s.block = s.block > s.seq ? s.seq : s.block;
-    *ret = s;
-    return SHR_OK;
-}
-
-size_t shr_lstm_take(struct shr_lstm_scratch *scratch, int64_t n, size_t size)
-{
-    size_t at = scratch->total, bytes, end;
-    if (!shr_size_mul((size_t)n, size, &bytes) || !shr_size_add(bytes, SHR_MEM_ALIGN - 1, &bytes) ||
-        !shr_size_add(at, bytes / SHR_MEM_ALIGN * SHR_MEM_ALIGN, &end)) {
-        scratch->too_large = true;
-        return 0;
-    }
-    scratch->total = end;
-    return at;
-}
-
-void shr_lstm_take_shared(struct shr_lstm_scratch *scratch, struct shr_lstm *s)
-{
-    const size_t size = sizeof(float);
-    const int64_t gates = 4 * s->h, rows = s->block * s->n;
-    bool gathers = s->batch_first || s->first_reverse || s->directions == 2;
-    s->at.x = shr_lstm_take(scratch, gathers ? rows * s->in : 0, size);
-    s->at.bias = shr_lstm_take(scratch, gates, size);
-    s->at.g = shr_lstm_take(scratch, rows * gates, size);
-    s->at.step = shr_lstm_take(scratch, s->n * gates, size);
-    s->at.h = shr_lstm_take(scratch, s->n * s->h, size);
-    s->at.c = shr_lstm_take(scratch, s->n * s->h, size);
-    s->at.tanh = shr_lstm_take(scratch, s->h, size);
-}
-
-int shr_lstm_take_end(struct shr_op_setup *c, const struct shr_lstm_scratch *scratch,
-                      struct shr_err *err)
-{
-    if (scratch->too_large) {
-        return shr_op_fail(c->node, err, SHR_ERR_LIMIT, "the state is too large");
-    }
-    c->scratch = scratch->total;
-    return SHR_OK;
-}
-
-/* ── Forward ────────────────────────────────────────────────────────────────────────────────── */
-
-static const struct shr_tensor *given(const struct shr_op_call *c, size_t slot)
-{
-    return slot < c->n_in ? c->in[slot] : NULL;
-}
-
-static struct shr_tensor *wanted(const struct shr_op_call *c, size_t slot)
-{
-    return slot < c->n_out ? c->out[slot] : NULL;
-}
-
-/* Offset of row n of this direction in a state (directions, n, h), or (n, directions, h). */
-static int64_t state_at(const struct shr_lstm_pass *p, int64_t row)
-{
-    const struct shr_lstm *s = p->s;
-    return (s->batch_first ? row * s->directions + p->d : p->d * s->n + row) * s->h;
-}
-
-static void load_state(const struct shr_lstm_pass *p, size_t slot, float *state)
-{
-    const struct shr_tensor *t = given(p->c, slot);
-    for (int64_t i = 0; i < p->s->n; i++) {
-        size_t bytes = (size_t)p->s->h * sizeof *state;
-        if (t == NULL) {
-            memset(state + i * p->s->h, 0, bytes);
-        } else {
-            memcpy(state + i * p->s->h, (const float *)t->data + state_at(p, i), bytes);
-        }
-    }
-}
-
-/* An empty sequence leaves zeros, whatever state it began with, as ONNX Runtime has it. */
-static void store_state(const struct shr_lstm_pass *p, size_t slot, const float *state)
-{
-    const struct shr_tensor *lengths = given(p->c, LENGTHS);
-    struct shr_tensor *t = wanted(p->c, slot);
-    for (int64_t i = 0; t != NULL && i < p->s->n; i++) {
-        size_t bytes = (size_t)p->s->h * sizeof *state;
-        float *to = (float *)t->data + state_at(p, i);
-        if (lengths != NULL && ((const int32_t *)lengths->data)[i] == 0) {
-            memset(to, 0, bytes);
-        } else {
-            memcpy(to, state + i * p->s->h, bytes);
-        }
-    }
-}
-
-static void begin(struct shr_lstm_pass *p)
-{
-    const struct shr_lstm *s = p->s;
-    p->bias = shr_lstm_room(p, s->at.bias);
-    p->g = shr_lstm_room(p, s->at.g);
-    p->step = shr_lstm_room(p, s->at.step);
-    p->h = shr_lstm_room(p, s->at.h);
-    p->cell = shr_lstm_room(p, s->at.c);
-    p->tanh = shr_lstm_room(p, s->at.tanh);
-    const struct shr_tensor *b = given(p->c, B), *peephole = given(p->c, P);
-    const float *both = b == NULL ? NULL : (const float *)b->data + p->d * 8 * s->h;
-    for (int64_t i = 0; i < 4 * s->h; i++) {
-        p->bias[i] = both == NULL ? 0.0f : both[i] + both[4 * s->h + i];
-    }
-    p->peephole = peephole == NULL ? NULL : (const float *)peephole->data + p->d * 3 * s->h;
-    load_state(p, H0, p->h);
-    load_state(p, C0, p->cell);
-}
-
-int64_t shr_lstm_length(const struct shr_lstm_pass *p, int64_t row)
-{
-    const struct shr_tensor *lengths = given(p->c, LENGTHS);
-    return lengths == NULL ? p->s->seq : ((const int32_t *)lengths->data)[row];
-}
-
-/* When step of a row is: backwards from the end of its own sequence. */
-static int64_t time_of(const struct shr_lstm_pass *p, int64_t step, int64_t row)
-{
-    int64_t length = shr_lstm_length(p, row);
-    return p->reverse && step < length ? length - 1 - step : step;
-}
-
-/* The rows of X for steps [from, from + steps), (steps * n, in). */
-static const float *input_rows(const struct shr_lstm_pass *p, int64_t from, int64_t steps)
-{
-    const struct shr_lstm *s = p->s;
-    const float *x = p->c->in[X]->data; /* (seq, n, in), or (n, seq, in) */
-    if (!s->batch_first && !p->reverse) {
-        return x + from * s->n * s->in;
-    }
-    float *rows = shr_lstm_room(p, s->at.x);
-    for (int64_t i = 0; i < steps * s->n; i++) {
-        int64_t row = i % s->n, t = time_of(p, from + i / s->n, row);
-        memcpy(rows + i * s->in, x + (s->batch_first ? row * s->seq + t : t * s->n + row) * s->in,
-               (size_t)s->in * sizeof *x);
-    }
-    return rows;
-}
+/* ── The cell ───────────────────────────────────────────────────────────────────────────────── */
 
 static void add_product(int64_t n, const float *a, const float *b, float *y)
 {
@@ -309,108 +163,84 @@ static void add_product(int64_t n, const float *a, const float *b, float *y)
     }
 }
 
-static void clip(const struct shr_lstm *s, int64_t n, float *v)
-{
-    for (int64_t i = 0; i < n && s->clip > 0.0f; i++) {
-        v[i] = v[i] < -s->clip ? -s->clip : v[i] > s->clip ? s->clip : v[i];
-    }
-}
-
 /* One row of the batch: gates (4h) become the new cell and hidden state. */
-static void update_row(const struct shr_lstm_pass *p, float *gates, float *cell, float *hidden)
+static void update_row(const struct shr_rnn_pass *p, float *gates, float *cell, float *hidden)
 {
-    const struct shr_kernels *k = p->c->kernels;
     const int64_t h = p->s->h;
-    const size_t n = (size_t)h;
     float *i = gates, *o = gates + h, *f = gates + 2 * h, *g = gates + 3 * h;
     if (p->peephole != NULL) {
         add_product(h, p->peephole, cell, i);
         add_product(h, p->peephole + 2 * h, cell, f);
     }
-    clip(p->s, h, i);
-    clip(p->s, 2 * h, f); /* and g behind it */
+    shr_rnn_clip(p->s, h, i);
+    shr_rnn_clip(p->s, 2 * h, f); /* and g behind it */
     if (p->peephole == NULL) {
-        clip(p->s, h, o);
-        k->sigmoid_f32(3 * n, i, i);
+        shr_rnn_clip(p->s, h, o);
+        shr_rnn_activate(p, 0, 3 * h, i, i);
     } else {
-        k->sigmoid_f32(n, i, i);
-        k->sigmoid_f32(n, f, f);
+        shr_rnn_activate(p, 0, h, i, i);
+        shr_rnn_activate(p, 0, h, f, f);
     }
-    k->tanh_f32(n, g, g);
+    shr_rnn_activate(p, 1, h, g, g);
     for (int64_t j = 0; j < h; j++) {
         float keep = p->s->coupled ? 1.0f - i[j] : f[j];
         cell[j] = keep * cell[j] + i[j] * g[j];
     }
     if (p->peephole != NULL) {
         add_product(h, p->peephole + h, cell, o);
-        clip(p->s, h, o);
-        k->sigmoid_f32(n, o, o);
+        shr_rnn_clip(p->s, h, o);
+        shr_rnn_activate(p, 0, h, o, o);
     }
-    k->tanh_f32(n, cell, p->tanh);
-    k->mul_f32(n, o, p->tanh, hidden);
+    shr_rnn_activate(p, 2, h, cell, p->row);
+    p->c->kernels->mul_f32((size_t)h, o, p->row, hidden);
 }
 
-/* A step of the sequence, whose input gates are g (n, 4h). */
-static void run_step(const struct shr_lstm_pass *p, const struct shr_lstm_products *products,
-                     int64_t step, float *g)
+void shr_lstm_step(const struct shr_rnn_pass *p, int64_t step, float *g)
 {
-    const struct shr_lstm *s = p->s;
-    const int64_t gates = 4 * s->h;
-    struct shr_tensor *y = wanted(p->c, Y); /* (seq, d, n, h), or (n, seq, d, h) */
-    products->state(p, step);
-    p->c->kernels->add_f32((size_t)(s->n * gates), g, p->step, g);
+    const struct shr_rnn *s = p->s;
+    p->c->kernels->add_f32((size_t)(s->n * s->gates), g, p->step, g);
     for (int64_t i = 0; i < s->n; i++) {
-        bool over = step >= shr_lstm_length(p, i);
-        if (!over) {
-            update_row(p, g + i * gates, p->cell + i * s->h, p->h + i * s->h);
-        }
-        if (y == NULL) {
-            continue;
-        }
-        int64_t t = time_of(p, step, i);
-        int64_t at = s->batch_first ? (i * s->seq + t) * s->directions + p->d
-                                    : (t * s->directions + p->d) * s->n + i;
-        float *row = (float *)y->data + at * s->h;
-        if (over) {
-            memset(row, 0, (size_t)s->h * sizeof *row);
-        } else {
-            memcpy(row, p->h + i * s->h, (size_t)s->h * sizeof *row);
+        if (step < shr_rnn_length(p, i)) {
+            update_row(p, g + i * s->gates, p->cell + i * s->h, p->h + i * s->h);
         }
     }
 }
 
-static int check_lengths(const struct shr_op_call *c, int64_t seq, struct shr_err *err)
+static void lstm_step(const struct shr_rnn_pass *p, int64_t step, float *g)
 {
-    const struct shr_tensor *t = given(c, LENGTHS);
-    for (int64_t i = 0; t != NULL && i < shr_tensor_count(t); i++) {
-        int32_t n = ((const int32_t *)t->data)[i];
-        if (n < 0 || n > seq) {
-            return shr_op_fail(c->node, err, SHR_ERR_INVALID,
-                               "sequence_lens[%lld] is %d, not in [0, %lld]", (long long)i, n,
-                               (long long)seq);
-        }
-    }
-    return SHR_OK;
+    shr_rnn_float_state(p, 0, p->h, NULL, p->step);
+    shr_lstm_step(p, step, g);
 }
 
-int shr_lstm_forward(const struct shr_op_call *c, const struct shr_lstm_products *products,
-                     struct shr_err *err)
+/* ── The row ────────────────────────────────────────────────────────────────────────────────── */
+
+static int lstm_infer(struct shr_infer *c, struct shr_err *err)
 {
-    const struct shr_lstm *s = c->state;
-    int code = check_lengths(c, s->seq, err);
-    for (int64_t d = 0; code == SHR_OK && d < s->directions; d++) {
-        struct shr_lstm_pass p = {.s = s, .c = c, .d = d, .reverse = d == 1 || s->first_reverse};
-        begin(&p);
-        products->begin(&p);
-        for (int64_t from = 0; from < s->seq; from += s->block) {
-            int64_t steps = s->seq - from < s->block ? s->seq - from : s->block;
-            products->input(&p, steps * s->n, input_rows(&p, from, steps));
-            for (int64_t i = 0; i < steps; i++) {
-                run_step(&p, products, from + i, p.g + i * s->n * 4 * s->h);
-            }
-        }
-        store_state(&p, Y_H, p.h);
-        store_state(&p, Y_C, p.cell);
-    }
-    return code;
+    return shr_rnn_infer(c, &shr_lstm_form, err);
 }
+
+static int lstm_setup(struct shr_op_setup *c, struct shr_err *err)
+{
+    return shr_rnn_float_setup(c, &shr_lstm_form, shr_lstm_form.gates, err);
+}
+
+static int lstm_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    static const struct shr_rnn_cell cell = {shr_rnn_float_begin, shr_rnn_float_input, lstm_step};
+    return shr_rnn_forward(c, &cell, err);
+}
+
+static int64_t lstm_macs(const struct shr_node *node, const struct shr_type *in,
+                         const struct shr_type *out)
+{
+    (void)node;
+    (void)out;
+    return shr_rnn_macs(in, &shr_lstm_form);
+}
+
+static const struct shr_op rows[] = {
+    {SHR_ROW("LSTM", 7, 0), SHR_SLOTS(3, 8, 0, 3), .infer = lstm_infer, .setup = lstm_setup,
+     .forward = lstm_forward, .quant_role = SHR_QUANT_WEIGHTED, .prune_role = SHR_PRUNE_WEIGHTED,
+     .weight_slot = W, .bias_slot = B, .macs = lstm_macs},
+};
+const struct shr_op_family shr_ops_lstm = {rows, SHR_COUNT_OF(rows)};

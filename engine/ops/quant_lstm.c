@@ -3,13 +3,13 @@
  * As ONNX Runtime has it, on one thread: X is quantized once, with one scale for the whole input;
  * H is quantized at each step, with one scale for the rows whose sequence was not over a step
  * ago. Both are uint8, by the rule of DynamicQuantizeLinear. The products are exact in int32, all
- * else is float32 and in lstm.h. */
+ * else is float32 and in recurrent.h. */
 #include "ops/families.h"
 #include "ops/integer.h"
-#include "ops/lstm.h"
+#include "ops/recurrent.h"
 
-enum { X = SHR_LSTM_X, W, R, LENGTHS = SHR_LSTM_LENGTHS };
-enum { W_SCALE = SHR_LSTM_P + 1, W_ZERO, R_SCALE, R_ZERO };
+enum { X = SHR_RNN_X, W, R, LENGTHS = SHR_RNN_LENGTHS };
+enum { W_SCALE = SHR_RNN_P + 1, W_ZERO, R_SCALE, R_ZERO };
 
 struct matrix { /* W or R of all directions */
     size_t slot, scale, zero;
@@ -19,7 +19,7 @@ struct matrix { /* W or R of all directions */
 };
 
 struct quant_lstm {
-    struct shr_lstm shared; /* first: what lstm.c sees */
+    struct shr_rnn shared; /* first: what recurrent.c sees */
     struct matrix w, r;
     size_t at_q, at_scale; /* in scratch: quantized rows; scales of the columns */
 };
@@ -56,7 +56,7 @@ static int infer(struct shr_infer *c, struct shr_err *err)
     if (shr_node_int(c->node, "layout", 0) != 0) {
         return shr_op_fail(c->node, err, SHR_ERR_INVALID, "it has no layout");
     }
-    int code = shr_lstm_infer(c, true, err);
+    int code = shr_rnn_infer(c, &shr_lstm_transposed_form, err);
     for (size_t slot = W_SCALE; slot <= R_ZERO && code == SHR_OK; slot++) {
         code = check_params(c, slot, slot < R_SCALE ? W : R, err);
     }
@@ -136,12 +136,12 @@ static int prepare(struct shr_op_setup *c, struct matrix *m, struct shr_err *err
     return failed ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;
 }
 
-static void take_matrix(struct shr_lstm_scratch *scratch, struct matrix *m)
+static void take_matrix(struct shr_rnn_scratch *scratch, struct matrix *m)
 {
     if (m->packed == NULL) {
-        m->at_packed = shr_lstm_take(scratch, 1, m->packed_size);
-        m->at_flipped = shr_lstm_take(scratch, (int64_t)m->k, m->n);
-        m->at_zeros = shr_lstm_take(scratch, (int64_t)m->n, sizeof(int32_t));
+        m->at_packed = shr_rnn_take(scratch, 1, m->packed_size);
+        m->at_flipped = shr_rnn_take(scratch, (int64_t)m->k, m->n);
+        m->at_zeros = shr_rnn_take(scratch, (int64_t)m->n, sizeof(int32_t));
     }
 }
 
@@ -158,7 +158,7 @@ static int setup(struct shr_op_setup *c, struct shr_err *err)
     c->state = s;
     s->w = (struct matrix){.slot = W, .scale = W_SCALE, .zero = W_ZERO};
     s->r = (struct matrix){.slot = R, .scale = R_SCALE, .zero = R_ZERO};
-    code = shr_lstm_setup(c, true, &s->shared, err);
+    code = shr_rnn_setup(c, &shr_lstm_transposed_form, &s->shared, err);
     if (code == SHR_OK) {
         code = prepare(c, &s->w, err);
     }
@@ -168,31 +168,31 @@ static int setup(struct shr_op_setup *c, struct shr_err *err)
     if (code != SHR_OK) {
         return code;
     }
-    const struct shr_lstm *l = &s->shared;
+    const struct shr_rnn *l = &s->shared;
     int64_t x_size = l->block * l->n * l->in, h_size = l->n * l->h;
-    struct shr_lstm_scratch scratch = {0};
+    struct shr_rnn_scratch scratch = {0};
     take_matrix(&scratch, &s->w);
     take_matrix(&scratch, &s->r);
-    s->at_q = shr_lstm_take(&scratch, x_size > h_size ? x_size : h_size, 1);
-    s->at_scale = shr_lstm_take(&scratch, 4 * l->h, sizeof(float));
-    shr_lstm_take_shared(&scratch, &s->shared);
-    return shr_lstm_take_end(c, &scratch, err);
+    s->at_q = shr_rnn_take(&scratch, x_size > h_size ? x_size : h_size, 1);
+    s->at_scale = shr_rnn_take(&scratch, 4 * l->h, sizeof(float));
+    shr_rnn_take_shared(&scratch, &s->shared);
+    return shr_rnn_take_end(c, &scratch, err);
 }
 
 /* ── Running ────────────────────────────────────────────────────────────────────────────────── */
 
-static const void *packed_of(const struct shr_lstm_pass *p, const struct matrix *m)
+static const void *packed_of(const struct shr_rnn_pass *p, const struct matrix *m)
 {
     if (m->packed != NULL) {
         return m->packed + (size_t)p->d * m->packed_size;
     }
-    void *packed = shr_lstm_room(p, m->at_packed);
-    pack(p->c->kernels, m, p->c->in, p->d, shr_lstm_room(p, m->at_flipped),
-         shr_lstm_room(p, m->at_zeros), packed);
+    void *packed = shr_rnn_room(p, m->at_packed);
+    pack(p->c->kernels, m, p->c->in, p->d, shr_rnn_room(p, m->at_flipped),
+         shr_rnn_room(p, m->at_zeros), packed);
     return packed;
 }
 
-static void begin(struct shr_lstm_pass *p)
+static void begin(struct shr_rnn_pass *p)
 {
     const struct quant_lstm *s = (const void *)p->s;
     p->w = packed_of(p, &s->w);
@@ -204,13 +204,13 @@ static void begin(struct shr_lstm_pass *p)
 }
 
 /* c (rows, n) = a (rows, k), quantized, times the packed b, + bias. */
-static void multiply(const struct shr_lstm_pass *p, const struct matrix *m, const void *b,
+static void multiply(const struct shr_rnn_pass *p, const struct matrix *m, const void *b,
                      int64_t rows, const float *a, float a_scale, int32_t a_zero, const float *bias,
                      float *c)
 {
     const struct quant_lstm *s = (const void *)p->s;
-    uint8_t *q = shr_lstm_room(p, s->at_q);
-    float *scale = shr_lstm_room(p, s->at_scale);
+    uint8_t *q = shr_rnn_room(p, s->at_q);
+    float *scale = shr_rnn_room(p, s->at_scale);
     struct shr_tensor b_scale = of_direction(p->c->in[m->scale], p->d);
     bool each = b_scale.dim[0] > 1;
     for (size_t j = 0; j < m->n; j++) {
@@ -231,19 +231,19 @@ static void multiply(const struct shr_lstm_pass *p, const struct matrix *m, cons
                                                  .ldc = m->n});
 }
 
-static void input_gates(const struct shr_lstm_pass *p, int64_t rows, const float *x)
+static void input_gates(const struct shr_rnn_pass *p, int64_t rows, const float *x)
 {
     const struct quant_lstm *s = (const void *)p->s;
     multiply(p, &s->w, p->w, rows, x, p->x_scale, p->x_zero, p->bias, p->g);
 }
 
-static void state_gates(const struct shr_lstm_pass *p, int64_t step)
+static void run_step(const struct shr_rnn_pass *p, int64_t step, float *g)
 {
     const struct quant_lstm *s = (const void *)p->s;
     float min = 0, max = 0, scale; /* a range always holds 0 */
     int32_t zero;
     for (int64_t i = 0; i < p->s->n; i++) {
-        if (step > shr_lstm_length(p, i)) {
+        if (step > shr_rnn_length(p, i)) {
             continue;
         }
         float low, high;
@@ -253,12 +253,13 @@ static void state_gates(const struct shr_lstm_pass *p, int64_t step)
     }
     shr_integer_dynamic(min, max, &scale, &zero);
     multiply(p, &s->r, p->r, p->s->n, p->h, scale, zero, NULL, p->step);
+    shr_lstm_step(p, step, g);
 }
 
 static int forward(const struct shr_op_call *c, struct shr_err *err)
 {
-    static const struct shr_lstm_products products = {begin, input_gates, state_gates};
-    return shr_lstm_forward(c, &products, err);
+    static const struct shr_rnn_cell cell = {begin, input_gates, run_step};
+    return shr_rnn_forward(c, &cell, err);
 }
 
 static int64_t macs(const struct shr_node *node, const struct shr_type *in,
@@ -266,7 +267,7 @@ static int64_t macs(const struct shr_node *node, const struct shr_type *in,
 {
     (void)node;
     (void)out;
-    return shr_lstm_macs(in, true);
+    return shr_rnn_macs(in, &shr_lstm_transposed_form);
 }
 
 static const struct shr_op rows[] = {
@@ -279,7 +280,7 @@ static const struct shr_op rows[] = {
      .forward = forward,
      .prune_role = SHR_PRUNE_WEIGHTED,
      .weight_slot = W,
-     .bias_slot = SHR_LSTM_B,
+     .bias_slot = SHR_RNN_B,
      .macs = macs},
 };
 const struct shr_op_family shr_ops_quant_lstm = {rows, SHR_COUNT_OF(rows)};

@@ -193,6 +193,36 @@ def lstm_forms():
                hidden_size=2, input_forget=1)
 
 
+def gru_and_rnn_forms():
+    for direction in ("forward", "reverse", "bidirectional"):
+        d = 2 if direction == "bidirectional" else 1
+        for fixed in ((), (1, 2, 3)):
+            for op, gates, names in (("GRU", 3, ["HardSigmoid", "Softsign"]), ("RNN", 1, ["Relu"])):
+                tag = f"{op.lower()}_{direction}_{'constant' if fixed else 'runtime'}"
+                h, i, s, n = 5, 4, 7, 3
+                weights = [f32(s, n, i), f32(d, gates * h, i), f32(d, gates * h, h), f32(d, 2 * gates * h)]
+                state = [np.array([7, 2, 4], np.int32), f32(d, n, h)]
+                for reset in (0, 1) if op == "GRU" else (None,):
+                    more = {} if reset is None else {"linear_before_reset": reset}
+                    name = tag + (f"_reset{reset}" if more else "")
+                    yield Form(name, op, 7, weights, 2, fixed, hidden_size=h, direction=direction, **more)
+                    yield Form(name + "_no_bias", op, 14, weights[:3], 2, fixed[:2], hidden_size=h,
+                               direction=direction, **more)
+                    yield Form(name + "_state", op, 7, weights + state, 2, fixed, hidden_size=h,
+                               direction=direction, clip=0.9, **more)
+                    yield Form(name + "_activations", op, 7, weights, 2, fixed, hidden_size=h,
+                               direction=direction, activations=names * d, **more)
+    for name in ("Affine", "Elu", "HardSigmoid", "LeakyRelu", "ScaledTanh", "Softplus", "Softsign",
+                 "ThresholdedRelu"):
+        parameters = {"activation_alpha": [0.6], "activation_beta": [0.3]}
+        if name in ("Elu", "LeakyRelu", "ThresholdedRelu"):
+            del parameters["activation_beta"]
+        if name.startswith("Soft"):
+            parameters = {}
+        yield Form(f"rnn_{name.lower()}", "RNN", 7, [f32(4, 2, 3), f32(1, 5, 3), f32(1, 5, 5)], 2, (1, 2),
+                   hidden_size=5, activations=[name], **parameters)
+
+
 def u8(*shape):
     return RNG.integers(0, 256, shape, dtype=np.uint8)
 
@@ -386,7 +416,7 @@ def runtime_cases(folder):
     options.log_severity_level = 3
     options.intra_op_num_threads = 1  # DynamicQuantizeLSTM gives the rows of each thread a scale
     for source in (pool_and_conv_forms, product_forms, lstm_forms, quant_lstm_forms,
-                   quantize_forms, integer_forms, old_forms):
+                   quantize_forms, integer_forms, old_forms, gru_and_rnn_forms):
         for form in source():
             names = [f"x{i}" if v is not None else "" for i, v in enumerate(form.inputs)]
             outs = [f"y{i}" for i in range(form.outputs)]
