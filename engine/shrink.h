@@ -74,7 +74,17 @@ enum shr_dtype { /* values of ONNX TensorProto.DataType */
                  SHR_DTYPE_U32 = 12,
                  SHR_DTYPE_U64 = 13,
                  SHR_DTYPE_BF16 = 16,
-                 SHR_DTYPE_COUNT = 17
+                 SHR_DTYPE_F8E4M3FN = 17,
+                 SHR_DTYPE_F8E4M3FNUZ = 18,
+                 SHR_DTYPE_F8E5M2 = 19,
+                 SHR_DTYPE_F8E5M2FNUZ = 20,
+                 SHR_DTYPE_U4 = 21,
+                 SHR_DTYPE_I4 = 22,
+                 SHR_DTYPE_F4E2M1 = 23,
+                 SHR_DTYPE_F8E8M0 = 24,
+                 SHR_DTYPE_U2 = 25,
+                 SHR_DTYPE_I2 = 26,
+                 SHR_DTYPE_COUNT = 27
 };
 
 SHR_API const char *shr_dtype_name(enum shr_dtype dtype); /* "float32", "int8", …; never NULL */

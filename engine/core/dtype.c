@@ -5,30 +5,46 @@
 
 static const struct {
     const char *name;
-    unsigned char size;
+    unsigned char size; /* bytes of an element in memory */
+    unsigned char bits; /* of an element in a file, where elements share bytes; else 0 */
 } dtypes[SHR_DTYPE_COUNT] = {
-    [SHR_DTYPE_NONE] = {"unknown", 0},
-    [SHR_DTYPE_F32] = {"float32", 4},
-    [SHR_DTYPE_U8] = {"uint8", 1},
-    [SHR_DTYPE_I8] = {"int8", 1},
-    [SHR_DTYPE_U16] = {"uint16", 2},
-    [SHR_DTYPE_I16] = {"int16", 2},
-    [SHR_DTYPE_I32] = {"int32", 4},
-    [SHR_DTYPE_I64] = {"int64", 8},
-    [SHR_DTYPE_STRING] = {"string", 0},
-    [SHR_DTYPE_BOOL] = {"bool", 1},
-    [SHR_DTYPE_F16] = {"float16", 2},
-    [SHR_DTYPE_F64] = {"float64", 8},
-    [SHR_DTYPE_U32] = {"uint32", 4},
-    [SHR_DTYPE_U64] = {"uint64", 8},
-    [14] = {"complex64", 0},
-    [15] = {"complex128", 0},
-    [SHR_DTYPE_BF16] = {"bfloat16", 2},
+    [SHR_DTYPE_NONE] = {"unknown", 0, 0},
+    [SHR_DTYPE_F32] = {"float32", 4, 0},
+    [SHR_DTYPE_U8] = {"uint8", 1, 0},
+    [SHR_DTYPE_I8] = {"int8", 1, 0},
+    [SHR_DTYPE_U16] = {"uint16", 2, 0},
+    [SHR_DTYPE_I16] = {"int16", 2, 0},
+    [SHR_DTYPE_I32] = {"int32", 4, 0},
+    [SHR_DTYPE_I64] = {"int64", 8, 0},
+    [SHR_DTYPE_STRING] = {"string", 0, 0},
+    [SHR_DTYPE_BOOL] = {"bool", 1, 0},
+    [SHR_DTYPE_F16] = {"float16", 2, 0},
+    [SHR_DTYPE_F64] = {"float64", 8, 0},
+    [SHR_DTYPE_U32] = {"uint32", 4, 0},
+    [SHR_DTYPE_U64] = {"uint64", 8, 0},
+    [14] = {"complex64", 0, 0},
+    [15] = {"complex128", 0, 0},
+    [SHR_DTYPE_BF16] = {"bfloat16", 2, 0},
+    [SHR_DTYPE_F8E4M3FN] = {"float8e4m3fn", 1, 0},
+    [SHR_DTYPE_F8E4M3FNUZ] = {"float8e4m3fnuz", 1, 0},
+    [SHR_DTYPE_F8E5M2] = {"float8e5m2", 1, 0},
+    [SHR_DTYPE_F8E5M2FNUZ] = {"float8e5m2fnuz", 1, 0},
+    [SHR_DTYPE_U4] = {"uint4", 1, 4},
+    [SHR_DTYPE_I4] = {"int4", 1, 4},
+    [SHR_DTYPE_F4E2M1] = {"float4e2m1", 1, 4},
+    [SHR_DTYPE_F8E8M0] = {"float8e8m0", 1, 0},
+    [SHR_DTYPE_U2] = {"uint2", 1, 2},
+    [SHR_DTYPE_I2] = {"int2", 1, 2},
 };
 
 size_t shr_dtype_size(enum shr_dtype dtype)
 {
     return (unsigned)dtype < SHR_DTYPE_COUNT ? dtypes[dtype].size : 0;
+}
+
+unsigned shr_dtype_packed_bits(enum shr_dtype dtype)
+{
+    return (unsigned)dtype < SHR_DTYPE_COUNT ? dtypes[dtype].bits : 0;
 }
 
 const char *shr_dtype_name(enum shr_dtype dtype)
@@ -39,7 +55,7 @@ const char *shr_dtype_name(enum shr_dtype dtype)
 bool shr_dtype_is_float(enum shr_dtype dtype)
 {
     return dtype == SHR_DTYPE_F32 || dtype == SHR_DTYPE_F16 || dtype == SHR_DTYPE_F64 ||
-           dtype == SHR_DTYPE_BF16;
+           dtype == SHR_DTYPE_BF16 || shr_dtype_is_small_float(dtype);
 }
 
 static uint32_t bits_of(float f)

@@ -177,6 +177,19 @@ double shr_tensor_get(const struct shr_tensor *t, int64_t i)
         return (double)((const uint64_t *)t->data)[i];
     case SHR_DTYPE_I64:
         return (double)((const int64_t *)t->data)[i];
+    case SHR_DTYPE_U4:
+    case SHR_DTYPE_U2:
+        return ((const uint8_t *)t->data)[i];
+    case SHR_DTYPE_I4:
+    case SHR_DTYPE_I2:
+        return ((const int8_t *)t->data)[i];
+    case SHR_DTYPE_F8E4M3FN:
+    case SHR_DTYPE_F8E4M3FNUZ:
+    case SHR_DTYPE_F8E5M2:
+    case SHR_DTYPE_F8E5M2FNUZ:
+    case SHR_DTYPE_F4E2M1:
+    case SHR_DTYPE_F8E8M0:
+        return shr_small_to_f32(t->dtype, ((const uint8_t *)t->data)[i]);
     case SHR_DTYPE_NONE:
     case SHR_DTYPE_STRING:
     case SHR_DTYPE_COUNT:
@@ -249,6 +262,26 @@ void shr_tensor_set(struct shr_tensor *t, int64_t i, double value)
         break;
     case SHR_DTYPE_I64:
         ((int64_t *)t->data)[i] = to_i64(value);
+        break;
+    case SHR_DTYPE_U4:
+        ((uint8_t *)t->data)[i] = (uint8_t)to_integer(value, 0, 15);
+        break;
+    case SHR_DTYPE_I4:
+        ((int8_t *)t->data)[i] = (int8_t)to_integer(value, -8, 7);
+        break;
+    case SHR_DTYPE_U2:
+        ((uint8_t *)t->data)[i] = (uint8_t)to_integer(value, 0, 3);
+        break;
+    case SHR_DTYPE_I2:
+        ((int8_t *)t->data)[i] = (int8_t)to_integer(value, -2, 1);
+        break;
+    case SHR_DTYPE_F8E4M3FN:
+    case SHR_DTYPE_F8E4M3FNUZ:
+    case SHR_DTYPE_F8E5M2:
+    case SHR_DTYPE_F8E5M2FNUZ:
+    case SHR_DTYPE_F4E2M1:
+    case SHR_DTYPE_F8E8M0:
+        ((uint8_t *)t->data)[i] = shr_f32_to_small(t->dtype, (float)value, true);
         break;
     case SHR_DTYPE_NONE:
     case SHR_DTYPE_STRING:

@@ -18,9 +18,14 @@ struct shr_tensor {
     struct shr_storage *storage; /* NULL = the bytes are borrowed from someone who lives longer */
 };
 
-/* Bytes of an element; 0 for STRING and NONE. */
+/* Bytes of an element in memory; 0 for STRING and NONE. Elements of 2 and 4 bits have a byte each
+ * (sign-extended), so that all that moves elements moves them too; files hold them packed. */
 size_t shr_dtype_size(enum shr_dtype dtype);
+/* 2 or 4 for the types whose elements share a byte in files, the first in the lowest bits; else 0.
+ */
+unsigned shr_dtype_packed_bits(enum shr_dtype dtype);
 bool shr_dtype_is_float(enum shr_dtype dtype);
+bool shr_dtype_is_small_float(enum shr_dtype dtype); /* float8 and float4 */
 
 /* Product of dims; false on overflow or a negative dim. Rank 0 has one element. */
 bool shr_dims_count(int rank, const int64_t *dim, int64_t *ret_count) SHR_MUSTCHECK;
@@ -45,7 +50,7 @@ size_t shr_tensor_bytes(const struct shr_tensor *t);
 bool shr_tensor_same_shape(const struct shr_tensor *a, const struct shr_tensor *b);
 
 /* Element i (flat index) of any numeric type as a double, and back (rounded to nearest even and
- * saturated for integers). For clarity outside hot loops. */
+ * saturated for integers, float8 and float4). For clarity outside hot loops. */
 double shr_tensor_get(const struct shr_tensor *t, int64_t i);
 void shr_tensor_set(struct shr_tensor *t, int64_t i, double value);
 
@@ -54,6 +59,12 @@ float shr_f16_to_f32(uint16_t h);
 uint16_t shr_f32_to_f16(float f);
 float shr_bf16_to_f32(uint16_t h);
 uint16_t shr_f32_to_bf16(float f);
+
+/* float8 and float4, round to nearest even (float8e8m0: ties up, sign dropped). Saturating, what
+ * lies above the largest value becomes that; else NaN, or infinity where the type has it. float4
+ * has neither and always saturates, NaN becomes -0. */
+float shr_small_to_f32(enum shr_dtype dtype, uint8_t code);
+uint8_t shr_f32_to_small(enum shr_dtype dtype, float f, bool saturate);
 
 /* "[1, 28, 28]" into text; returns text. */
 const char *shr_dims_text(int rank, const int64_t *dim, char *text, size_t size);

@@ -1,6 +1,7 @@
 /* TensorProto: elements from raw_data or from one of the typed fields, and back to raw_data. */
 #include <string.h>
 
+#include "base/mem.h"
 #include "onnx/onnx.h"
 
 enum { EXTERNAL_LOCATION = 128 }; /* characters of a file name in a message */
@@ -118,6 +119,17 @@ static int read_int32_data(const Onnx__TensorProto *from, struct shr_tensor *t, 
         [SHR_DTYPE_F16] = {INT16_MIN, UINT16_MAX},
         [SHR_DTYPE_BF16] = {INT16_MIN, UINT16_MAX},
         [SHR_DTYPE_I32] = {INT32_MIN, INT32_MAX},
+        [SHR_DTYPE_F8E4M3FN] = {0, UINT8_MAX},
+        [SHR_DTYPE_F8E4M3FNUZ] = {0, UINT8_MAX},
+        [SHR_DTYPE_F8E5M2] = {0, UINT8_MAX},
+        [SHR_DTYPE_F8E5M2FNUZ] = {0, UINT8_MAX},
+        [SHR_DTYPE_F8E8M0] = {0, UINT8_MAX},
+        /* a byte of several elements */
+        [SHR_DTYPE_U4] = {INT8_MIN, UINT8_MAX},
+        [SHR_DTYPE_I4] = {INT8_MIN, UINT8_MAX},
+        [SHR_DTYPE_F4E2M1] = {INT8_MIN, UINT8_MAX},
+        [SHR_DTYPE_U2] = {INT8_MIN, UINT8_MAX},
+        [SHR_DTYPE_I2] = {INT8_MIN, UINT8_MAX},
     };
     for (size_t i = 0; i < from->n_int32_data; i++) {
         const int32_t value = from->int32_data[i];
@@ -172,6 +184,43 @@ static int read_typed(const Onnx__TensorProto *from, struct shr_tensor *t, const
     }
 }
 
+/* ── Elements that share bytes ──────────────────────────────────────────────────────────────── */
+
+/* Bytes in a file; false when they cannot be counted. */
+static bool stored_bytes(enum shr_dtype dtype, size_t count, size_t *ret)
+{
+    const unsigned bits = shr_dtype_packed_bits(dtype);
+    if (bits == 0) {
+        return shr_size_mul(count, shr_dtype_size(dtype), ret);
+    }
+    const size_t each = 8 / bits;
+    *ret = count / each + (count % each != 0);
+    return true;
+}
+
+/* The first bytes of t become its elements. From the end: no element stands before its byte. */
+static void unpack(struct shr_tensor *t)
+{
+    const unsigned bits = shr_dtype_packed_bits(t->dtype), each = 8 / bits;
+    const unsigned sign =
+        t->dtype == SHR_DTYPE_I4 || t->dtype == SHR_DTYPE_I2 ? 1u << (bits - 1) : 0;
+    uint8_t *bytes = t->data;
+    for (size_t i = shr_tensor_bytes(t); i-- > 0;) {
+        const unsigned code = bytes[i / each] >> (i % each * bits) & ((1u << bits) - 1);
+        bytes[i] = (uint8_t)((code ^ sign) - sign);
+    }
+}
+
+static void pack(const struct shr_tensor *t, uint8_t *to)
+{
+    const unsigned bits = shr_dtype_packed_bits(t->dtype), each = 8 / bits;
+    const uint8_t *from = t->data;
+    for (size_t i = 0; i < shr_tensor_bytes(t); i++) {
+        const unsigned code = from[i] & ((1u << bits) - 1);
+        to[i / each] = (uint8_t)(to[i / each] | code << (i % each * bits));
+    }
+}
+
 /* ── Both ways ──────────────────────────────────────────────────────────────────────────────── */
 
 static int check_length(const Onnx__TensorProto *from, enum shr_dtype dtype, int64_t count,
@@ -186,14 +235,14 @@ static int check_length(const Onnx__TensorProto *from, enum shr_dtype dtype, int
         return shr_err_set(err, SHR_ERR_INVALID, "%s of type %s has data of another type", what,
                            shr_dtype_name(dtype));
     }
-    const size_t want = (size_t)count;
+    size_t bytes, want = (size_t)count;
+    const bool fits = stored_bytes(dtype, want, &bytes);
     if (!from->has_raw_data) {
+        want = shr_dtype_packed_bits(dtype) != 0 ? bytes : want; /* a byte of them in each */
         return typed == want ? SHR_OK : wrong_length(from, what, typed, want, "elements", err);
     }
-    const size_t size = shr_dtype_size(dtype);
-    if (want > SIZE_MAX / size || from->raw_data.len != want * size) {
-        return wrong_length(from, what, from->raw_data.len,
-                            want > SIZE_MAX / size ? SIZE_MAX : want * size, "bytes", err);
+    if (!fits || from->raw_data.len != bytes) {
+        return wrong_length(from, what, from->raw_data.len, fits ? bytes : SIZE_MAX, "bytes", err);
     }
     return SHR_OK;
 }
@@ -233,6 +282,9 @@ int shr_read_tensor(struct shr_reader *r, Onnx__TensorProto *from, const char *w
         r->allocator->free(r->allocator->allocator_data, from->raw_data.data);
         from->raw_data = (ProtobufCBinaryData){0};
     }
+    if (shr_dtype_packed_bits(dtype) != 0) {
+        unpack(&t);
+    }
     *ret = t;
     *ret_opaque = false;
     return SHR_OK;
@@ -254,6 +306,14 @@ Onnx__TensorProto *shr_write_tensor(struct shr_arena *arena, const struct shr_te
     to->has_raw_data = true;
     to->raw_data.len = shr_tensor_bytes(t);
     to->raw_data.data = t->data;
+    if (shr_dtype_packed_bits(t->dtype) != 0 && to->raw_data.len > 0) {
+        (void)stored_bytes(t->dtype, to->raw_data.len, &to->raw_data.len);
+        to->raw_data.data = shr_arena_new(arena, to->raw_data.len, 1);
+        if (to->raw_data.data == NULL) {
+            return NULL;
+        }
+        pack(t, to->raw_data.data);
+    }
     if (extra != NULL) {
         shr_write_fields(&to->base, &extra->tensor);
     }

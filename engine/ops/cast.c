@@ -1,10 +1,12 @@
 /* Cast and CastLike between all types of fixed size.
  *
- * Float to integer goes towards zero and saturates; integer to integer wraps around; anything to
- * bool asks whether it is not 0. */
+ * Float to integer goes towards zero and saturates; integer to integer, and anything to an integer
+ * of 2 or 4 bits, wraps around; anything to bool asks whether it is not 0. Float to float8 rounds
+ * to nearest even and saturates unless the node says otherwise; float8e8m0 has modes of its own. */
 #include "ops/util.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "ops/families.h"
 
@@ -94,6 +96,41 @@ static void i32_to_f32(int64_t n, const int32_t *x, float *y)
     }
 }
 
+/* 2 or 4 bits of an integer, sign-extended where the type has a sign. */
+static uint8_t part_of(enum shr_dtype dtype, int64_t v)
+{
+    const unsigned bits = shr_dtype_packed_bits(dtype);
+    const unsigned code = (unsigned)v & ((1u << bits) - 1);
+    const unsigned sign = (SHR_BIT(I4) | SHR_BIT(I2)) >> dtype & 1u ? 1u << (bits - 1) : 0;
+    return (uint8_t)((code ^ sign) - sign);
+}
+
+/* The power of two above or below f, as the attribute round_mode says; "nearest" is rounded later.
+ */
+static float power_of_two(float f, const char *mode, bool saturate)
+{
+    const float largest = 0x1p127f;
+    int exponent;
+    if (!isfinite(f) || f == 0 || strcmp(mode, "nearest") == 0) {
+        return f;
+    }
+    const bool exact = frexpf(fabsf(f), &exponent) == 0.5f;
+    const float power = ldexpf(1, strcmp(mode, "down") == 0 || exact ? exponent - 1 : exponent);
+    return saturate && power > largest ? largest : power;
+}
+
+static void cast_to_small_float(const struct shr_op_call *c)
+{
+    const bool saturate = shr_node_int(c->node, "saturate", 1) != 0;
+    const char *mode = shr_node_text(c->node, "round_mode", "up");
+    struct shr_tensor *y = c->out[0];
+    for (int64_t i = 0; i < shr_tensor_count(y); i++) {
+        float f = (float)shr_tensor_get(c->in[0], i);
+        f = y->dtype == SHR_DTYPE_F8E8M0 ? power_of_two(f, mode, saturate) : f;
+        ((uint8_t *)y->data)[i] = shr_f32_to_small(y->dtype, f, saturate);
+    }
+}
+
 static int cast_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
@@ -108,12 +145,19 @@ static int cast_forward(const struct shr_op_call *c, struct shr_err *err)
         for (int64_t i = 0; i < n; i++) {
             int_put(y, i, int_at(x, i));
         }
+    } else if (shr_dtype_is_small_float(y->dtype)) {
+        cast_to_small_float(c);
+    } else if (shr_dtype_packed_bits(y->dtype) != 0) {
+        for (int64_t i = 0; i < n; i++) {
+            double v = shr_tensor_get(x, i);
+            ((uint8_t *)y->data)[i] = part_of(y->dtype, fabs(v) < 0x1p62 ? (int64_t)v : 0);
+        }
     } else if (y->dtype == SHR_DTYPE_BOOL) {
         for (int64_t i = 0; i < n; i++) {
             ((uint8_t *)y->data)[i] = shr_tensor_get(x, i) != 0.0;
         }
     } else {
-        bool whole = is_integer(y->dtype);
+        bool whole = !shr_dtype_is_float(y->dtype);
         for (int64_t i = 0; i < n; i++) {
             double v = shr_tensor_get(x, i);
             shr_tensor_set(y, i, whole ? trunc(v) : v);

@@ -21,9 +21,11 @@
 #define SHR_SIGNED_INTS (SHR_BIT(I8) | SHR_BIT(I16) | SHR_BIT(I32) | SHR_BIT(I64))
 #define SHR_INTS (SHR_SIGNED_INTS | SHR_BIT(U8) | SHR_BIT(U16) | SHR_BIT(U32) | SHR_BIT(U64))
 #define SHR_NUMBERS (SHR_INTS | SHR_BIT(F32) | SHR_BIT(F64))
-#define SHR_FIXED_SIZE                                                                             \
-    (SHR_NUMBERS | SHR_BIT(BOOL) | SHR_BIT(F16) | SHR_BIT(BF16)) /* no strings                     \
-                                                                  */
+#define SHR_PART_INTS (SHR_BIT(I4) | SHR_BIT(U4) | SHR_BIT(I2) | SHR_BIT(U2))
+#define SHR_FLOAT8 (SHR_BIT(F8E4M3FN) | SHR_BIT(F8E4M3FNUZ) | SHR_BIT(F8E5M2) | SHR_BIT(F8E5M2FNUZ))
+#define SHR_SMALL_FLOATS (SHR_FLOAT8 | SHR_BIT(F4E2M1) | SHR_BIT(F8E8M0))
+#define SHR_FIXED_SIZE /* no strings */                                                            \
+    (SHR_NUMBERS | SHR_BIT(BOOL) | SHR_BIT(F16) | SHR_BIT(BF16) | SHR_PART_INTS | SHR_SMALL_FLOATS)
 
 /* UNSUPPORTED when the input is given and its type is not in the set. */
 int shr_op_want(const struct shr_op_setup *c, size_t slot, unsigned dtypes,

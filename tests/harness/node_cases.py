@@ -23,7 +23,8 @@ PARAMETERS = {
     "Range": [0, 1, 2], "Reshape": [1], "Resize": [1, 2, 3], "Slice": [1, 2, 3, 4], "Split": [1],
     "Squeeze": [1], "Tile": [1], "TopK": [1], "Unsqueeze": [1],
 }
-LARGEST_DTYPE = TensorProto.BFLOAT16
+LARGEST_DTYPE = TensorProto.INT2
+SIGNED_PARTS = {TensorProto.INT4: np.int8, TensorProto.INT2: np.int8}  # of a byte each in memory
 
 
 def parameters_of(model):
@@ -55,7 +56,8 @@ def as_tensor(value):
         raise Unwritable(TensorProto.DataType.Name(dtype).lower())
     if dtype == TensorProto.STRING:
         raise Unwritable("strings")
-    return dtype, value.shape, np.ascontiguousarray(value).tobytes()
+    value = value.astype(SIGNED_PARTS.get(dtype, value.dtype), order="C")
+    return dtype, value.shape, value.tobytes()
 
 
 def pack(tensors):

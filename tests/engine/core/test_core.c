@@ -148,6 +148,54 @@ static void half_precision_rounds_to_nearest_even(void **state)
     assert_int_equal(shr_f32_to_bf16(3.4e38f), 0x7f80);
 }
 
+/* Values of ml_dtypes. */
+static void small_floats_round_saturate_and_know_their_nan(void **state)
+{
+    (void)state;
+    static const float x[] = {NAN, INFINITY, -INFINITY, 500,  464,   465,
+                              448, 0,        -0.0f,     0.3f, 1e-3f, -2.5f};
+    static const struct {
+        enum shr_dtype dtype;
+        uint8_t wrapping[SHR_COUNT_OF(x)], saturating[SHR_COUNT_OF(x)];
+    } want[] = {
+        {SHR_DTYPE_F8E4M3FN,
+         {127, 127, 255, 127, 126, 127, 126, 0, 128, 42, 1, 194},
+         {127, 126, 254, 126, 126, 126, 126, 0, 128, 42, 1, 194}},
+        {SHR_DTYPE_F8E4M3FNUZ,
+         {128, 128, 128, 128, 128, 128, 128, 0, 0, 50, 1, 202},
+         {128, 127, 255, 127, 127, 127, 127, 0, 0, 50, 1, 202}},
+        {SHR_DTYPE_F8E5M2,
+         {126, 124, 252, 96, 95, 95, 95, 0, 128, 53, 20, 193},
+         {126, 123, 251, 96, 95, 95, 95, 0, 128, 53, 20, 193}},
+        {SHR_DTYPE_F8E5M2FNUZ,
+         {128, 128, 128, 100, 99, 99, 99, 0, 0, 57, 24, 197},
+         {128, 127, 255, 100, 99, 99, 99, 0, 0, 57, 24, 197}},
+        {SHR_DTYPE_F4E2M1,
+         {8, 7, 15, 7, 7, 7, 7, 0, 8, 1, 0, 12},
+         {8, 7, 15, 7, 7, 7, 7, 0, 8, 1, 0, 12}},
+
+    };
+    for (size_t i = 0; i < SHR_COUNT_OF(want); i++) {
+        for (size_t k = 0; k < SHR_COUNT_OF(x); k++) {
+            assert_int_equal(shr_f32_to_small(want[i].dtype, x[k], false), want[i].wrapping[k]);
+            assert_int_equal(shr_f32_to_small(want[i].dtype, x[k], true), want[i].saturating[k]);
+        }
+    }
+}
+
+static void small_floats_survive_the_way_through_float(void **state)
+{
+    (void)state;
+    for (int dtype = SHR_DTYPE_F8E4M3FN; dtype <= SHR_DTYPE_F8E8M0; dtype++) {
+        for (int code = 0;
+             shr_dtype_is_small_float(dtype) && code < (dtype == SHR_DTYPE_F4E2M1 ? 16 : 256);
+             code++) {
+            float f = shr_small_to_f32(dtype, (uint8_t)code);
+            assert_true(isnan(f) || shr_f32_to_small(dtype, f, false) == code);
+        }
+    }
+}
+
 static void dims_text_writes_unknown_dims_as_question_marks(void **state)
 {
     (void)state;
@@ -233,6 +281,8 @@ int main(void)
         cmocka_unit_test(tensor_set_rounds_to_even_and_saturates),
         cmocka_unit_test(half_precision_survives_the_way_through_float),
         cmocka_unit_test(half_precision_rounds_to_nearest_even),
+        cmocka_unit_test(small_floats_round_saturate_and_know_their_nan),
+        cmocka_unit_test(small_floats_survive_the_way_through_float),
         cmocka_unit_test(dims_text_writes_unknown_dims_as_question_marks),
         cmocka_unit_test(map_finds_what_was_put_and_not_removed),
         cmocka_unit_test(rng_is_xoshiro256starstar),

@@ -278,6 +278,46 @@ static void data_of_an_unknown_type_comes_out_as_it_went_in(void **state)
     shr_buf_finish(&b);
 }
 
+static void elements_that_share_bytes_are_packed_in_files(void **state)
+{
+    (void)state;
+    static const struct {
+        enum shr_dtype dtype;
+        int8_t elements[5];
+        size_t n_packed;
+        uint8_t packed[3]; /* the first element in the lowest bits */
+    } cases[] = {
+        {SHR_DTYPE_I4, {-8, 7, -1, 0, 3}, 3, {0x78, 0x0f, 0x03}},
+        {SHR_DTYPE_U4, {15, 0, 1, 9, 3}, 3, {0x0f, 0x91, 0x03}},
+        {SHR_DTYPE_I2, {-2, 1, -1, 0, 1}, 2, {0x36, 0x01}},
+        {SHR_DTYPE_U2, {3, 0, 1, 2, 3}, 2, {0x93, 0x03}},
+    };
+    for (size_t i = 0; i < SHR_COUNT_OF(cases); i++) {
+        struct shr_model *model = shr_model_new();
+        struct shr_tensor t;
+        struct shr_value *w;
+        assert_int_equal(shr_tensor_new(cases[i].dtype, 1, (int64_t[]){5}, &t, NULL), SHR_OK);
+        memcpy(t.data, cases[i].elements, 5);
+        assert_int_equal(shr_model_import(model, "", 25, NULL), SHR_OK);
+        assert_int_equal(shr_graph_add_constant(&model->graph, "w", t, &w, NULL), SHR_OK);
+        assert_int_equal(shr_graph_add_output(&model->graph, w, NULL), SHR_OK);
+        struct shr_buf bytes = save(model);
+        shr_model_free(model);
+        Onnx__ModelProto *message =
+            onnx__model_proto__unpack(NULL, bytes.len, (const uint8_t *)bytes.data);
+        assert_int_equal(message->graph->initializer[0]->raw_data.len, cases[i].n_packed);
+        assert_memory_equal(message->graph->initializer[0]->raw_data.data, cases[i].packed,
+                            cases[i].n_packed);
+        onnx__model_proto__free_unpacked(message, NULL);
+        model = load(&bytes);
+        w = shr_graph_find(&model->graph, "w");
+        assert_int_equal(w->constant.dtype, cases[i].dtype);
+        assert_memory_equal(w->constant.data, cases[i].elements, 5);
+        shr_model_free(model);
+        shr_buf_finish(&bytes);
+    }
+}
+
 static void metadata_that_was_set_is_saved(void **state)
 {
     (void)state;
@@ -308,6 +348,7 @@ int main(void)
         cmocka_unit_test(constant_nodes_are_known_data),
         cmocka_unit_test(changed_types_are_written_anew),
         cmocka_unit_test(data_of_an_unknown_type_comes_out_as_it_went_in),
+        cmocka_unit_test(elements_that_share_bytes_are_packed_in_files),
         cmocka_unit_test(metadata_that_was_set_is_saved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
