@@ -13,6 +13,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -297,6 +298,25 @@ def quantize_forms():
                        [x, scales, zeros], axis=axis)
             yield Form(f"dequantize_{opset}_{dtype.__name__}_axis{axis}", "DequantizeLinear",
                        opset, [q, scales, zeros], axis=axis)
+        for op, given in (("Quantize", x), ("Dequantize", q)):
+            yield Form(f"ms_{op.lower()}_{dtype.__name__}", f"com.microsoft.{op}Linear", 1,
+                       [given, scalar(0.0123), scalar(zero, dtype)])
+            yield Form(f"ms_{op.lower()}_{dtype.__name__}_axis", f"com.microsoft.{op}Linear", 1,
+                       [given, np.abs(f32(4)) + 0.01, np.arange(4).astype(dtype)], axis=1)
+            for axis, shape in ((1, (3, 2, 5)), (2, (3, 4, 2))):
+                yield Form(f"{op.lower()}_21_{dtype.__name__}_blocks{axis}", op + "Linear", 21,
+                           [given, np.abs(f32(*shape)) + 0.01, np.ones(shape, dtype)], axis=axis,
+                           block_size=3)
+        half = np.float16
+        yield Form(f"dequantize_21_{dtype.__name__}_half", "DequantizeLinear", 21,
+                   [q, scalar(0.0123, half), scalar(zero, dtype)])
+    for dtype in (ml_dtypes.int4, ml_dtypes.uint4):
+        q = RNG.integers(-8, 8, (4, 6)).astype(np.int8).astype(dtype)
+        scales, zeros = np.abs(f32(2, 6)) + 0.01, np.ones((2, 6), dtype)
+        yield Form(f"dequantize_21_{np.dtype(dtype)}_blocks", "DequantizeLinear", 21,
+                   [q, scales, zeros], fixed=(0, 1, 2), axis=0, block_size=2)
+        yield Form(f"dequantize_21_{np.dtype(dtype)}_axis", "DequantizeLinear", 21,
+                   [q, scales[0], zeros[0]], fixed=(0, 1, 2), axis=1)
     yield Form("quantize_10_no_zero", "QuantizeLinear", 10, [x, scalar(0.02)])
     yield Form("dequantize_10_int32", "DequantizeLinear", 10,
                [RNG.integers(-2**31, 2**31, (3, 4)).astype(np.int32), scalar(1e-4)])

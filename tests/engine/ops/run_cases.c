@@ -23,7 +23,6 @@ static const struct {
 } exceptions[] = {
     {"test_batchnorm_*training_mode*", "training mode"},
     {"test_training_dropout*", "training mode"},
-    {"test_*quantizelinear_blocked*", "blocked scales"},
 };
 
 struct file {
