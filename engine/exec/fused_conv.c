@@ -160,7 +160,8 @@ static int qconv_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
     const struct conv *conv = c->state;
-    c->kernels->conv_i8_run(conv->i8, c->in[0]->data, conv->x_zero, c->out[0]->data, c->scratch);
+    c->kernels->conv_i8_run(conv->i8, c->in[0]->data, conv->x_zero, c->out[0]->data, c->scratch,
+                            c->team);
     return SHR_OK;
 }
 

@@ -210,12 +210,8 @@ static int qrelu_setup(struct shr_op_setup *c, struct shr_err *err)
 static int qrelu_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
-    const uint8_t *table = c->state, *x = c->in[0]->data;
-    uint8_t *y = c->out[0]->data;
-    int64_t n = shr_tensor_count(c->out[0]);
-    for (int64_t i = 0; i < n; i++) {
-        y[i] = table[x[i]];
-    }
+    c->kernels->lut_u8((size_t)shr_tensor_count(c->out[0]), c->in[0]->data, c->state,
+                       c->out[0]->data);
     return SHR_OK;
 }
 

@@ -178,7 +178,9 @@ struct shr_conv_i8 *shr__conv_i8_new_avx2(const struct shr_conv_i8_spec *spec, s
                                    .ldc = (size_t)s->oc,
                                    .out = spec->out,
                                    .c_zero = spec->y_zero,
-                                   .act = spec->act};
+                                   .act = spec->act,
+                                   .c_min = spec->y_min,
+                                   .c_max = spec->y_max};
     /* the last quad of the last run may read three values more */
     *ret_scratch = ((size_t)(conv->hp * conv->wp * conv->cp) + 4) * sizeof(int16_t);
     return conv;
@@ -361,9 +363,10 @@ static void run_depthwise(const struct shr_conv_i8 *conv, struct shr_gemm_i8 *g,
 }
 
 void shr__conv_i8_run_avx2(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero,
-                           void *y, void *scratch)
+                           void *y, void *scratch, struct shr_team *team)
 {
     const struct shr_conv_shape *s = &conv->s;
+    (void)team;
     struct shr_gemm_i8 g = conv->g;
     g.a_zero = x_zero;
     g.c = y;

@@ -188,8 +188,8 @@ SHR_INLINE void i8_finish_bytes(const struct shr_gemm_i8 *g, const struct i8_col
                                 size_t first, size_t rows, const __m256i *acc, const bool is_signed,
                                 const bool whole)
 {
-    int32_t lo = g->act == SHR_ACT_RELU ? g->c_zero : is_signed ? INT8_MIN : 0;
-    int32_t hi = is_signed ? INT8_MAX : UINT8_MAX;
+    int32_t lo, hi;
+    shr__bounds_i8(g, &lo, &hi);
     uint8_t *c = (uint8_t *)g->c + first;
     for (size_t i = 0; i < rows; i++, c += g->ldc) {
         __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(acc[i], v->add)), v->scale);

@@ -94,6 +94,51 @@ void shr__add_u8_avx2(const struct shr_add_u8 *p)
     shr__add_u8_ref(&rest);
 }
 
+void shr__mul_u8_avx2(const struct shr_mul_u8 *p)
+{
+    __m256i a_zero = _mm256_set1_epi16((int16_t)p->a_zero);
+    __m256i b_zero = _mm256_set1_epi16((int16_t)p->b_zero);
+    __m256 scale = _mm256_set1_ps(p->scale);
+    size_t i = 0;
+    for (; i + 16 <= p->n; i += 16) {
+        __m256i a = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(p->a + i)));
+        __m256i b = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(p->b + i)));
+        a = _mm256_sub_epi16(a, a_zero);
+        b = _mm256_sub_epi16(b, b_zero);
+        /* the two halves of the products, put together: values 0-3 8-11, 4-7 12-15 */
+        __m256i lo = _mm256_mullo_epi16(a, b), hi = _mm256_mulhi_epi16(a, b);
+        __m256 v0 = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_unpacklo_epi16(lo, hi)), scale);
+        __m256 v1 = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_unpackhi_epi16(lo, hi)), scale);
+        __m256i q0 = i8_saturate(v0, p->y_zero, 0, UINT8_MAX);
+        __m256i q1 = i8_saturate(v1, p->y_zero, 0, UINT8_MAX);
+        __m256i q = _mm256_packs_epi32(q0, q1);
+        _mm_storeu_si128((__m128i *)(p->y + i), _mm_packus_epi16(_mm256_castsi256_si128(q),
+                                                                 _mm256_extracti128_si256(q, 1)));
+    }
+    struct shr_mul_u8 rest = *p;
+    rest.n -= i;
+    rest.a += i;
+    rest.b += i;
+    rest.y += i;
+    shr__mul_u8_ref(&rest);
+}
+
+void shr__lut_u8_avx2(size_t n, const uint8_t *x, const uint8_t table[256], uint8_t *y)
+{
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i v = _mm256_loadu_si256((const __m256i *)(x + i)), r = _mm256_setzero_si256();
+        for (int j = 0; j < 16; j++) { /* an index that is not of these 16 gets its high bit set */
+            __m128i some = _mm_loadu_si128((const __m128i *)(table + 16 * j));
+            __m256i at = _mm256_adds_epu8(v, _mm256_set1_epi8(0x70));
+            r = _mm256_or_si256(r, _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(some), at));
+            v = _mm256_sub_epi8(v, _mm256_set1_epi8(16));
+        }
+        _mm256_storeu_si256((__m256i *)(y + i), r);
+    }
+    shr__lut_u8_ref(n - i, x + i, table, y + i);
+}
+
 /* ── Layout ─────────────────────────────────────────────────────────────────────────────────── */
 
 void shr__flip_u8_avx2(size_t n, const uint8_t *x, uint8_t *y)
@@ -283,6 +328,47 @@ void shr__maxpool_u8_avx2(const struct shr_conv_shape *s, const uint8_t *x, uint
                 }
             }
         }
+    }
+}
+
+/* 16 channels of a mean; x points to their first pixel. */
+SHR_INLINE void mean_16(size_t hw, size_t c, const uint8_t *x, const __m256i zero, __m256i *ret)
+{
+    enum { FLUSH = 128 }; /* pixels whose sums fit into uint16 */
+    __m256i lo = zero, hi = zero;
+    for (size_t i = 0; i < hw; i += FLUSH) {
+        size_t end = i8_min(hw, i + FLUSH);
+        __m256i sum = _mm256_setzero_si256();
+        for (size_t p = i; p < end; p++) {
+            __m128i v = _mm_loadu_si128((const __m128i *)(x + p * c));
+            sum = _mm256_add_epi16(sum, _mm256_cvtepu8_epi16(v));
+        }
+        lo = _mm256_add_epi32(lo, _mm256_cvtepu16_epi32(_mm256_castsi256_si128(sum)));
+        hi = _mm256_add_epi32(hi, _mm256_cvtepu16_epi32(_mm256_extracti128_si256(sum, 1)));
+    }
+    ret[0] = lo;
+    ret[1] = hi;
+}
+
+void shr__mean_u8_avx2(size_t hw, size_t c, const uint8_t *x, int32_t x_zero, float scale,
+                       int32_t y_zero, uint8_t *y)
+{
+    __m256i zero = _mm256_set1_epi32((int32_t) - ((uint32_t)hw * (uint32_t)x_zero));
+    size_t j = 0;
+    for (; j + 16 <= c; j += 16) {
+        __m256i sums[2];
+        mean_16(hw, c, x + j, zero, sums);
+        for (size_t i = 0; i < 2; i++) {
+            __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[i]), _mm256_set1_ps(scale));
+            i8_store_bytes(y + j + 8 * i, i8_saturate(v, y_zero, 0, UINT8_MAX), false, 8);
+        }
+    }
+    for (; j < c; j++) {
+        uint32_t sum = (uint32_t)_mm256_cvtsi256_si32(zero);
+        for (size_t i = 0; i < hw; i++) {
+            sum += x[i * c + j];
+        }
+        y[j] = (uint8_t)shr__saturate((float)(int32_t)sum * scale, y_zero, 0, UINT8_MAX);
     }
 }
 

@@ -49,10 +49,25 @@ static inline float shr__act(float v, enum shr_act act, float lo, float hi)
     }
 }
 
+/* The bounds of results that are bytes. */
+static inline void shr__bounds_i8(const struct shr_gemm_i8 *g, int32_t *lo, int32_t *hi)
+{
+    bool is_signed = g->out == SHR_GEMM_S8;
+    *lo = is_signed ? INT8_MIN : 0;
+    *hi = is_signed ? INT8_MAX : UINT8_MAX;
+    if (g->act == SHR_ACT_RELU) {
+        *lo = g->c_zero;
+    } else if (g->act == SHR_ACT_CLIP) {
+        *lo = g->c_min > *lo ? g->c_min : *lo;
+        *hi = g->c_max < *hi ? g->c_max : *hi;
+    }
+}
+
 /* Writes the result of an exact sum as element i of g->c; n is its column. */
 static inline void shr__store_i8(const struct shr_gemm_i8 *g, size_t i, size_t n, int32_t acc)
 {
-    bool relu = g->act == SHR_ACT_RELU;
+    int32_t lo, hi;
+    shr__bounds_i8(g, &lo, &hi);
     switch (g->out) {
     case SHR_GEMM_I32:
         ((int32_t *)g->c)[i] = acc;
@@ -62,21 +77,15 @@ static inline void shr__store_i8(const struct shr_gemm_i8 *g, size_t i, size_t n
         if (g->bias_f32 != NULL) {
             v += g->bias_f32[n];
         }
-        ((float *)g->c)[i] = shr__act(v, g->act, 0, 0);
+        ((float *)g->c)[i] = g->act == SHR_ACT_RELU && v < 0 ? 0 : v;
         break;
     }
-    case SHR_GEMM_U8: {
-        int32_t lo = relu ? g->c_zero : 0;
-        ((uint8_t *)g->c)[i] =
-            (uint8_t)shr__saturate((float)acc * g->scale[n], g->c_zero, lo, UINT8_MAX);
+    case SHR_GEMM_U8:
+        ((uint8_t *)g->c)[i] = (uint8_t)shr__saturate((float)acc * g->scale[n], g->c_zero, lo, hi);
         break;
-    }
-    case SHR_GEMM_S8: {
-        int32_t lo = relu ? g->c_zero : INT8_MIN;
-        ((int8_t *)g->c)[i] =
-            (int8_t)shr__saturate((float)acc * g->scale[n], g->c_zero, lo, INT8_MAX);
+    case SHR_GEMM_S8:
+        ((int8_t *)g->c)[i] = (int8_t)shr__saturate((float)acc * g->scale[n], g->c_zero, lo, hi);
         break;
-    }
     }
 }
 
@@ -119,11 +128,15 @@ void shr__conv_nhwc_run(const struct shr_conv_f32 *conv, const float *x, const f
 
 struct shr_conv_i8 *shr__conv_i8_new_ref(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);
 void shr__conv_i8_run_ref(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero, void *y,
-                          void *scratch);
+                          void *scratch, struct shr_team *team);
 void shr__conv_i8_free_ref(struct shr_conv_i8 *conv);
 
 void shr__maxpool_u8_ref(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
 void shr__add_u8_ref(const struct shr_add_u8 *p);
+void shr__mul_u8_ref(const struct shr_mul_u8 *p);
+void shr__mean_u8_ref(size_t hw, size_t c, const uint8_t *x, int32_t x_zero, float scale,
+                      int32_t y_zero, uint8_t *y);
+void shr__lut_u8_ref(size_t n, const uint8_t *x, const uint8_t table[256], uint8_t *y);
 void shr__flip_u8_ref(size_t n, const uint8_t *x, uint8_t *y);
 void shr__transpose_u8_ref(size_t rows, size_t cols, const uint8_t *x, uint8_t *y);
 void shr__transpose_f32_ref(size_t rows, size_t cols, const float *x, float *y);
@@ -152,10 +165,14 @@ void shr__gemm_i8_pack_avx2(size_t k, size_t n, const int8_t *b, size_t ldb, boo
 void shr__gemm_i8_avx2(const struct shr_gemm_i8 *g);
 struct shr_conv_i8 *shr__conv_i8_new_avx2(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);
 void shr__conv_i8_run_avx2(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero,
-                           void *y, void *scratch);
+                           void *y, void *scratch, struct shr_team *team);
 void shr__conv_i8_free_avx2(struct shr_conv_i8 *conv);
 void shr__maxpool_u8_avx2(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
 void shr__add_u8_avx2(const struct shr_add_u8 *p);
+void shr__mul_u8_avx2(const struct shr_mul_u8 *p);
+void shr__mean_u8_avx2(size_t hw, size_t c, const uint8_t *x, int32_t x_zero, float scale,
+                       int32_t y_zero, uint8_t *y);
+void shr__lut_u8_avx2(size_t n, const uint8_t *x, const uint8_t table[256], uint8_t *y);
 void shr__flip_u8_avx2(size_t n, const uint8_t *x, uint8_t *y);
 void shr__transpose_u8_avx2(size_t rows, size_t cols, const uint8_t *x, uint8_t *y);
 void shr__transpose_f32_avx2(size_t rows, size_t cols, const float *x, float *y);

@@ -16,7 +16,8 @@
 
 struct shr_team;
 
-/* What a product does to its results. A NaN stays a NaN. Integer products know NONE and RELU. */
+/* What a product does to its results. A NaN stays a NaN. Integer
+ * products know NONE and RELU, and CLIP of bytes. */
 enum shr_act {
     SHR_ACT_NONE,
     SHR_ACT_RELU,
@@ -49,7 +50,7 @@ enum shr_gemm_i8_out { SHR_GEMM_I32, SHR_GEMM_F32, SHR_GEMM_U8, SHR_GEMM_S8 };
 /* acc[m][n] = bias[n] + sum_k (A[m][k] - a_zero) * (B[k][n] - b_zero[n]), exact in int32.
  *   I32: C = acc
  *   F32: C = act((float)acc * scale[n] + bias_f32[n])
- *   U8, S8: C = saturate(rint((float)acc * scale[n]) + c_zero), at least c_min when act is RELU
+ *   U8, S8: C = saturate(rint((float)acc * scale[n]) + c_zero), then act
  * rint rounds to nearest even; NaN becomes the smallest value. scale is one multiplication in
  * float32, as written. int32 sums wrap. */
 struct shr_gemm_i8 {
@@ -63,9 +64,11 @@ struct shr_gemm_i8 {
     const float *scale;    /* (n); not for I32 */
     const float *bias_f32; /* (n) or NULL; F32 only */
     int32_t c_zero;        /* U8, S8 */
-    enum shr_act act;      /* RELU: results below real 0 become real 0 */
+    enum shr_act act;      /* RELU: results below real 0 become real 0; CLIP: U8, S8 only */
+    int32_t c_min, c_max;  /* CLIP: the bounds, integers of the output type */
     void *c;               /* (m, n) of the output type, row stride ldc */
     size_t ldc;
+    struct shr_team *team; /* or NULL */
 };
 
 struct shr_conv_shape { /* 2-D; 1-D has h = kh = oh = 1; of a pool oc = c and groups is not read */
@@ -98,6 +101,7 @@ struct shr_conv_i8_spec {
     const float *bias_f32; /* (oc) or NULL; F32 only */
     int32_t y_zero;        /* U8, S8 */
     enum shr_act act;
+    int32_t y_min, y_max; /* CLIP */
 };
 
 struct shr_conv_i8; /* a prepared one; holds copies of all that the spec points to */
@@ -110,6 +114,15 @@ struct shr_add_u8 {
     float a_scale, b_scale, y_scale;
     int32_t a_zero, b_zero, y_zero;
     enum shr_act act;
+    uint8_t *y;
+};
+
+/* y = saturate(rint((float)((a - a_zero) * (b - b_zero)) * scale) + y_zero). y may be a or b. */
+struct shr_mul_u8 {
+    size_t n;
+    const uint8_t *a, *b;
+    int32_t a_zero, b_zero, y_zero;
+    float scale;
     uint8_t *y;
 };
 
@@ -150,12 +163,19 @@ struct shr_kernels {
     /* NULL = out of memory. x (n, h, w, c), y (n, oh, ow, oc); x_zero in 0..255. */
     struct shr_conv_i8 *(*conv_i8_new)(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);
     void (*conv_i8_run)(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero, void *y,
-                        void *scratch);
+                        void *scratch, struct shr_team *team);
     void (*conv_i8_free)(struct shr_conv_i8 *conv);
 
     /* NHWC; padding does not count, a window of padding alone gives 0 */
     void (*maxpool_u8)(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
     void (*add_u8)(const struct shr_add_u8 *p);
+    void (*mul_u8)(const struct shr_mul_u8 *p);
+    /* The mean of each channel, x (hw, c), y (c):
+     * y = saturate(rint((float)sum(x - x_zero) * scale) + y_zero), scale holding 1 / hw */
+    void (*mean_u8)(size_t hw, size_t c, const uint8_t *x, int32_t x_zero, float scale,
+                    int32_t y_zero, uint8_t *y);
+    void (*lut_u8)(size_t n, const uint8_t *x, const uint8_t table[256],
+                   uint8_t *y);                              /* y may be x */
     void (*flip_u8)(size_t n, const uint8_t *x, uint8_t *y); /* y = x ^ 0x80; y may be x */
 
     /* x (rows, cols) to y (cols, rows): an image from NCHW to NHWC has rows = c, cols = h * w */

@@ -138,6 +138,33 @@ void shr__add_u8_ref(const struct shr_add_u8 *p)
     }
 }
 
+void shr__mul_u8_ref(const struct shr_mul_u8 *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        float v = (float)((p->a[i] - p->a_zero) * (p->b[i] - p->b_zero)) * p->scale;
+        p->y[i] = (uint8_t)shr__saturate(v, p->y_zero, 0, UINT8_MAX);
+    }
+}
+
+void shr__mean_u8_ref(size_t hw, size_t c, const uint8_t *x, int32_t x_zero, float scale,
+                      int32_t y_zero, uint8_t *y)
+{
+    for (size_t j = 0; j < c; j++) {
+        uint32_t sum = 0;
+        for (size_t i = 0; i < hw; i++) {
+            sum += (uint32_t)(x[i * c + j] - x_zero);
+        }
+        y[j] = (uint8_t)shr__saturate((float)(int32_t)sum * scale, y_zero, 0, UINT8_MAX);
+    }
+}
+
+void shr__lut_u8_ref(size_t n, const uint8_t *x, const uint8_t table[256], uint8_t *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = table[x[i]];
+    }
+}
+
 /* ── Layout ─────────────────────────────────────────────────────────────────────────────────── */
 
 void shr__flip_u8_ref(size_t n, const uint8_t *x, uint8_t *y)

@@ -137,6 +137,8 @@ struct shr_conv_i8 *shr__conv_i8_new_ref(const struct shr_conv_i8_spec *spec, si
     conv->g.out = spec->out;
     conv->g.c_zero = spec->y_zero;
     conv->g.act = spec->act;
+    conv->g.c_min = spec->y_min;
+    conv->g.c_max = spec->y_max;
     conv->w = copy(spec->w, oc * (size_t)(s->c / s->groups * s->kh * s->kw));
     conv->w_zero = copy(spec->w_zero, oc * sizeof(int32_t));
     conv->g.bias = copy(spec->bias, oc * sizeof(int32_t));
@@ -190,12 +192,13 @@ static int32_t conv_i8_at(const struct shr_conv_i8 *conv, const uint8_t *x, int3
 }
 
 void shr__conv_i8_run_ref(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero, void *y,
-                          void *scratch)
+                          void *scratch, struct shr_team *team)
 {
     const struct shr_conv_shape *s = &conv->s;
     struct shr_gemm_i8 g = conv->g;
     int64_t pixels = s->oh * s->ow;
     (void)scratch;
+    (void)team;
     g.c = y;
     for (int64_t i = 0; i < s->n * pixels; i++) {
         const uint8_t *image = x + i / pixels * s->h * s->w * s->c;

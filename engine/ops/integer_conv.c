@@ -176,7 +176,7 @@ static void run_kernel(const struct shr_op_call *c, const struct conv *s, int32_
         if (s->flip_x) {
             c->kernels->flip_u8(n_x, x, x);
         }
-        c->kernels->conv_i8_run(s->kernel, x, x_zero, y, (char *)c->scratch + s->at_work);
+        c->kernels->conv_i8_run(s->kernel, x, x_zero, y, (char *)c->scratch + s->at_work, c->team);
         turn(c, s->pixels, out, y,
              (char *)c->out[0]->data + (size_t)(i * out * s->pixels) * y_size);
     }

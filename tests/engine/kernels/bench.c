@@ -152,7 +152,7 @@ static void run_conv_f32(void *arg)
 static void run_conv_i8(void *arg)
 {
     struct conv *c = arg;
-    c->k->conv_i8_run(c->i8, c->q, 3, c->r, c->scratch_i8);
+    c->k->conv_i8_run(c->i8, c->q, 3, c->r, c->scratch_i8, NULL);
 }
 
 static void bench_conv(const struct table *t, int64_t hw, int64_t c, int64_t oc, int64_t kernel,

@@ -96,6 +96,81 @@ bool check_nhwc(const struct table *t)
     return true;
 }
 
+bool check_mul_u8(const struct table *t)
+{
+    for (size_t i = 0; sizes[i] != 0; i++) {
+        for (int j = 0; j < 20; j++) {
+            size_t n = sizes[i];
+            uint8_t *a = bytes_u8(n, FILL_EDGE), *b = bytes_u8(n, FILL_EDGE);
+            struct out got = out_new(n), want = out_new(n);
+            struct shr_mul_u8 p = {.n = n,
+                                   .a = a,
+                                   .b = b,
+                                   .a_zero = (int32_t)rnd_below(256),
+                                   .b_zero = j % 3 ? (int32_t)rnd_below(256) : 255 * (j % 2),
+                                   .y_zero = (int32_t)rnd_below(256),
+                                   .scale = j % 2 ? 0.5f : 0.0037f};
+            p.y = want.p;
+            t->ref->mul_u8(&p);
+            memcpy(got.p, a, n); /* in place */
+            p.a = p.y = got.p;
+            t->k->mul_u8(&p);
+            bool good = out_same(&got, &want);
+            free(a);
+            free(b);
+            out_free(&got);
+            out_free(&want);
+            if (!good) {
+                return wrong("n %zu", n);
+            }
+        }
+    }
+    return true;
+}
+
+bool check_mean_u8(const struct table *t)
+{
+    static const size_t pixels[] = {1, 4, 49, 127, 128, 129, 784, 1000};
+    for (size_t i = 0; i < SHR_COUNT_OF(pixels); i++) {
+        for (size_t j = 0; sizes[j] != 0; j++) {
+            size_t hw = pixels[i], c = sizes[j];
+            uint8_t *x = bytes_u8(hw * c, j % 2 ? FILL_RANDOM : FILL_EDGE);
+            struct out got = out_new(c), want = out_new(c);
+            int32_t x_zero = (int32_t)rnd_below(256), y_zero = (int32_t)rnd_below(256);
+            float scale = (rnd() % 2 ? 1.0f : 1.37f) / (float)hw;
+            t->k->mean_u8(hw, c, x, x_zero, scale, y_zero, got.p);
+            t->ref->mean_u8(hw, c, x, x_zero, scale, y_zero, want.p);
+            bool good = out_same(&got, &want);
+            free(x);
+            out_free(&got);
+            out_free(&want);
+            if (!good) {
+                return wrong("hw %zu c %zu", hw, c);
+            }
+        }
+    }
+    return true;
+}
+
+bool check_lut_u8(const struct table *t)
+{
+    uint8_t *table = bytes_u8(256, FILL_RANDOM);
+    bool good = true;
+    for (size_t i = 0; sizes[i] != 0 && good; i++) {
+        struct out got = out_new(sizes[i]), want = out_new(sizes[i]);
+        uint8_t *x = bytes_u8(sizes[i], FILL_RANDOM);
+        memcpy(got.p, x, sizes[i]); /* in place */
+        t->k->lut_u8(sizes[i], got.p, table, got.p);
+        t->ref->lut_u8(sizes[i], x, table, want.p);
+        good = out_same(&got, &want);
+        free(x);
+        out_free(&got);
+        out_free(&want);
+    }
+    free(table);
+    return good ? true : wrong("lut_u8");
+}
+
 bool check_add_u8(const struct table *t)
 {
     for (size_t i = 0; sizes[i] != 0; i++) {

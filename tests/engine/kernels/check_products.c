@@ -20,6 +20,13 @@ static float *scales(size_t n, size_t k)
     return floats(n, 0.0f, 0.03f / sqrtf((float)k));
 }
 
+static enum shr_act act_of(enum shr_gemm_i8_out out)
+{
+    bool bytes = out == SHR_GEMM_U8 || out == SHR_GEMM_S8;
+    static const enum shr_act acts[] = {SHR_ACT_NONE, SHR_ACT_RELU, SHR_ACT_CLIP};
+    return acts[rnd_below(bytes ? 3 : 2)];
+}
+
 static bool one_gemm_i8(const struct table *t, size_t m, size_t n, size_t k, enum fill f)
 {
     bool trans = rnd() % 2, good = true, guarded = true;
@@ -47,7 +54,9 @@ static bool one_gemm_i8(const struct table *t, size_t m, size_t n, size_t k, enu
                                 .bias_f32 = bias_f32,
                                 .ldc = ldc,
                                 .c_zero = (int32_t)rnd_below(256) - (i == 3 ? 128 : 0),
-                                .act = rnd() % 2 ? SHR_ACT_RELU : SHR_ACT_NONE};
+                                .act = act_of(outs[i]),
+                                .c_min = (int32_t)rnd_below(100) - (i == 3 ? 128 : 0),
+                                .c_max = 150 - (i == 3 ? 128 : 0)};
         g.b = packed;
         g.c = got.p;
         t->k->gemm_i8(&g);
@@ -210,7 +219,7 @@ static bool run_conv_i8(const struct shr_kernels *k, const struct shr_conv_i8_sp
         return false;
     }
     void *space = need(scratch);
-    k->conv_i8_run(conv, x, x_zero, y, space);
+    k->conv_i8_run(conv, x, x_zero, y, space, NULL);
     k->conv_i8_free(conv);
     free(space);
     return true;
@@ -235,7 +244,9 @@ static bool one_conv_i8(const struct table *t, const struct shr_conv_shape *s, e
                                         .scale = scale,
                                         .bias_f32 = bias_f32,
                                         .y_zero = (int32_t)rnd_below(256) - (i == 3 ? 128 : 0),
-                                        .act = rnd() % 2 ? SHR_ACT_RELU : SHR_ACT_NONE};
+                                        .act = act_of(outs[i]),
+                                        .y_min = (int32_t)rnd_below(100) - (i == 3 ? 128 : 0),
+                                        .y_max = 150 - (i == 3 ? 128 : 0)};
         if (outs[i] == SHR_GEMM_I32) {
             spec.scale = spec.bias_f32 = NULL;
         }

@@ -35,7 +35,8 @@ uint8_t *bytes_u8(size_t n, enum fill f)
 {
     uint8_t *p = need(n);
     for (size_t i = 0; i < n; i++) {
-        p[i] = f == FILL_WORST ? 255 : (uint8_t)rnd();
+        bool worst = f == FILL_WORST || (f != FILL_RANDOM && rnd() % 8 != 0);
+        p[i] = worst ? 255 : (uint8_t)rnd();
     }
     return p;
 }
@@ -45,8 +46,25 @@ int8_t *bytes_s8(size_t n, enum fill f)
 {
     int8_t *p = need(n);
     int8_t extreme = rnd() % 2 ? 127 : -128;
+    int32_t edge = 0;
     for (size_t i = 0; i < n; i++) {
-        p[i] = f == FILL_WORST ? extreme : (int8_t)(rnd() & 255);
+        switch (f) {
+        case FILL_WORST:
+            p[i] = extreme;
+            break;
+        case FILL_EDGE: /* two that follow each other sum to 127 … 129, or -127 … -129 */
+            edge = i % 2 == 0 ? (int32_t)rnd_below(128) : 127 + (int32_t)rnd_below(3) - edge;
+            edge = edge > 127 ? 127 : edge;
+            p[i] = (int8_t)(extreme < 0 ? -edge : edge);
+            break;
+        case FILL_SMALL:
+            p[i] = (int8_t)(rnd() % 2 ? 32 : 31 + (int32_t)rnd_below(3));
+            p[i] = extreme < 0 ? (int8_t)-p[i] : p[i];
+            break;
+        default:
+            p[i] = (int8_t)(rnd() & 255);
+            break;
+        }
     }
     return p;
 }
@@ -119,6 +137,9 @@ static const struct {
     {"conv_i8", check_conv_i8},
     {"maxpool_u8", check_maxpool_u8},
     {"add_u8", check_add_u8},
+    {"mul_u8", check_mul_u8},
+    {"mean_u8", check_mean_u8},
+    {"lut_u8", check_lut_u8},
     {"flip_u8", check_flip_u8},
     {"transpose_u8 transpose_f32", check_transpose},
     {"quantize_u8 quantize_s8", check_quantize},

@@ -13,6 +13,8 @@
 enum fill {
     FILL_RANDOM, /* all values */
     FILL_WORST,  /* those that make sums overflow: 255, and -128 or 127 */
+    FILL_EDGE,   /* 255, and pairs of weights around the largest whose products fit into int16 */
+    FILL_SMALL,  /* weights of which four products of 255 and one sign just fit */
     FILL_COUNT
 };
 
@@ -55,6 +57,9 @@ bool check_conv_nhwc(const struct table *t);
 bool check_conv_i8(const struct table *t);
 bool check_maxpool_u8(const struct table *t);
 bool check_add_u8(const struct table *t);
+bool check_mul_u8(const struct table *t);
+bool check_mean_u8(const struct table *t);
+bool check_lut_u8(const struct table *t);
 bool check_flip_u8(const struct table *t);
 bool check_transpose(const struct table *t);
 bool check_quantize(const struct table *t);

@@ -124,7 +124,7 @@ static void integer_convolution_pads_with_the_zero_point(void **state)
     (void)state;
     struct shr_conv_i8 *conv = ref()->conv_i8_new(&spec, &scratch);
     assert_non_null(conv);
-    ref()->conv_i8_run(conv, (uint8_t[]){6, 7, 8}, 5, y, NULL);
+    ref()->conv_i8_run(conv, (uint8_t[]){6, 7, 8}, 5, y, NULL, NULL);
     assert_memory_equal(y, ((int32_t[]){10, 21, 32, 3}), sizeof y);
     ref()->conv_i8_free(conv);
 }
