@@ -15,10 +15,25 @@ int shr__fuse(struct shr_model *model, struct shr_err *err) SHR_MUSTCHECK;
 
 /* ── Rows ───────────────────────────────────────────────────────────────────────────────────── */
 
-/* float32: act(x · w + bias), w constant. Attributes: transB, relu. */
-extern const struct shr_op shr__fused_linear;
-/* float32 convolution with act; attributes of Conv, relu. */
-extern const struct shr_op shr__fused_conv;
+/* float32: act((x · w + bias) * scale + shift + residual). All but x and residual are constant,
+ * all but x and w may be omitted; bias, scale and shift have one element a channel of the output.
+ * Attributes: act, act_lo, act_hi of enum shr_act. */
+enum {
+    SHR__F_X,
+    SHR__F_W,
+    SHR__F_BIAS,
+    SHR__F_SCALE, /* with shift, of a BatchNormalization */
+    SHR__F_SHIFT,
+    SHR__F_RESIDUAL, /* like the output; of convolutions */
+    SHR__F_SLOTS
+};
+extern const struct shr_op shr__fused_linear; /* attributes: transB */
+extern const struct shr_op shr__fused_conv;   /* NHWC; attributes of Conv */
+/* float32 pools of NHWC images, attributes of the operators; mean: of all pixels, (n, c) */
+extern const struct shr_op shr__fused_maxpool, shr__fused_avgpool, shr__fused_mean;
+/* act(x * scale + shift), one element a channel; attributes: nhwc */
+extern const struct shr_op shr__fused_affine;
+extern const struct shr_op shr__fused_activation; /* act(x) */
 
 /* Integer products, slots as in QLinearConv. y_scale omitted: float32 output. All but x constant.
  * The accumulator is scaled once, by float32(x_scale * w_scale / y_scale), where the operators of
@@ -73,6 +88,8 @@ extern const struct shr_op shr__fused_copy; /* the same, where the output has by
 int shr__fuse_qdq(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_dynamic(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_float(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
+int shr__fuse_acts(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;   /* fuse_act.c */
+int shr__fuse_norms(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;  /* fuse_norm.c */
 int shr__fuse_layout(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK; /* layout.c */
 
 /* Editing (fuse.c). A node of a row in front of `before`, writing to out. */
@@ -94,6 +111,20 @@ int shr__fuse_put(struct shr_graph *g, const struct shr__cut *cut, const struct 
 /* A new value of the type. */
 int shr__fuse_value(struct shr_graph *g, const char *stem, const struct shr_type *type,
                     struct shr_value **ret, struct shr_err *err) SHR_MUSTCHECK;
+
+/* Activations (fuse_act.c). The one that a node computes of its first input; false: none. */
+struct shr__act {
+    enum shr_act kind;
+    float lo, hi; /* as the kind says */
+};
+bool shr__fuse_read_act(const struct shr_node *node, struct shr__act *ret);
+/* Of and to the attributes of a fused node. */
+struct shr__act shr__fuse_act_of(const struct shr_node *node);
+int shr__fuse_set_act(struct shr_graph *g, struct shr_node *node, struct shr__act act,
+                      struct shr_err *err) SHR_MUSTCHECK;
+
+/* Where axis d of an NCHW value of the rank lies in NHWC (layout.c). */
+int shr__nhwc_axis(int rank, int d);
 
 /* Questions about values and nodes. */
 bool shr__fuse_is(const struct shr_node *node, const struct shr_op *row);

@@ -2,13 +2,24 @@
 #ifndef SHR_EXEC_FUSED_H
 #define SHR_EXEC_FUSED_H
 
+#include "base/mem.h"
 #include "exec/fuse.h"
+#include "ops/window.h"
 
 #define SHR__FUSED_ROW(name_) .domain = "plan", .name = name_, .weight_slot = -1, .bias_slot = -1
 
 /* Zeroed memory of the plan, aligned to SHR_MEM_ALIGN. */
 int shr__fused_memory(const struct shr_op_setup *c, size_t n, size_t size, void *ret,
                       struct shr_err *err) SHR_MUSTCHECK;
+
+/* The window of a node whose image lies as NHWC; kernel as in shr_window_init. */
+int shr__fused_window(const struct shr_op_setup *c, const int64_t *kernel, struct shr_window *ret,
+                      struct shr_err *err) SHR_MUSTCHECK;
+
+/* The weights of a float product of n channels with its scale in them, channel i / inner % n, NULL
+ * when there is none (shr_mem_free them), and its bias and shift as one, the plan's or NULL. */
+int shr__fused_rescale(const struct shr_op_setup *c, int64_t n, int64_t inner, float **ret_w,
+                       const float **ret_bias, struct shr_err *err) SHR_MUSTCHECK;
 
 /* An integer product of n channels, ready for a kernel. Arrays live as long as the plan. */
 struct shr__qproduct {

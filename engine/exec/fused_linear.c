@@ -29,26 +29,36 @@ static size_t row_stride(const struct shape *s)
 
 static int linear_setup(struct shr_op_setup *c, struct shr_err *err)
 {
-    struct shape s = shape_of(c, 1);
+    struct shape s = shape_of(c, SHR__F_W);
+    struct shr__act act = shr__fuse_act_of(c->node);
     struct shr_gemm_f32 *g = NULL;
     void *packed = NULL;
+    const float *bias;
+    float *scaled;
     int rc = shr__fused_memory(c, 1, sizeof *g, &g, err);
     if (rc == 0) {
         rc = shr__fused_memory(c, c->kernels->gemm_f32_size(s.k, s.n), 1, &packed, err);
     }
+    if (rc == 0) {
+        rc = shr__fused_rescale(c, (int64_t)s.n, s.trans ? (int64_t)s.k : 1, &scaled, &bias, err);
+    }
     if (rc != 0) {
         return rc;
     }
-    c->kernels->gemm_f32_pack(s.k, s.n, c->in[1]->data, row_stride(&s), s.trans, packed);
+    c->kernels->gemm_f32_pack(s.k, s.n, scaled != NULL ? scaled : c->in[SHR__F_W]->data,
+                              row_stride(&s), s.trans, packed);
+    shr_mem_free(scaled);
     *g = (struct shr_gemm_f32){
         .m = s.m,
         .n = s.n,
         .k = s.k,
         .lda = s.k,
         .b = packed,
-        .bias = c->in[2] == NULL ? NULL : c->in[2]->data,
+        .bias = bias,
         .ldc = s.n,
-        .act = shr__fused_act(c->node),
+        .act = act.kind,
+        .act_lo = act.lo,
+        .act_hi = act.hi,
     };
     c->state = g;
     return SHR_OK;

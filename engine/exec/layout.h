@@ -34,9 +34,6 @@ const struct shr__layout_rule *shr__layout_rule(const struct shr_node *node);
 bool shr__lies_as_bytes(const struct shr_value *v);
 bool shr__lies_as_image(const struct shr_value *v);
 
-/* Where axis d of an NCHW value of the rank lies in NHWC. */
-int shr__nhwc_axis(int rank, int d);
-
 /* A QuantizeLinear or DequantizeLinear with one scale for the tensor, between float32 and bytes. */
 bool shr__layout_scale_is_plain(const struct shr_node *node);
 

@@ -31,6 +31,67 @@ static int adapt_axis(struct shr_graph *g, struct shr_node *node, bool image, st
     return image ? shr_node_set_int(g, node, "axis", shr__nhwc_axis(rank, (int)axis), err) : SHR_OK;
 }
 
+/* Conv and pools of one or two axes, float32. */
+static bool is_plain_pool(const struct shr_node *node)
+{
+    const struct shr_value *x = shr_node_in(node, 0);
+    return shr__fuse_is_f32(x) && (x->type.rank == 3 || x->type.rank == 4) && node->n_out == 1;
+}
+
+static int adapt_maxpool(struct shr_graph *g, struct shr_node *node, bool image,
+                         struct shr_err *err)
+{
+    (void)g;
+    (void)image;
+    (void)err;
+    shr__layout_become(node, &shr__fused_maxpool);
+    return SHR_OK;
+}
+
+static int adapt_avgpool(struct shr_graph *g, struct shr_node *node, bool image,
+                         struct shr_err *err)
+{
+    (void)g;
+    (void)image;
+    (void)err;
+    shr__layout_become(node, &shr__fused_avgpool);
+    return SHR_OK;
+}
+
+/* ReduceMean of all pixels, GlobalAveragePool. */
+static bool is_mean_of_pixels(const struct shr_node *node)
+{
+    const struct shr_value *list = shr_node_in(node, 1);
+    const int rank = shr_node_in(node, 0)->type.rank;
+    size_t n = 0;
+    const int64_t *axes = shr_node_ints(node, "axes", &n);
+    unsigned seen = 0;
+    if (!shr__fuse_is_f32(shr_node_in(node, 0)) || rank < 3) {
+        return false;
+    }
+    if (list != NULL) {
+        bool known = shr_value_is_constant(list) && list->constant.dtype == SHR_DTYPE_I64;
+        axes = known ? list->constant.data : NULL;
+        n = known ? (size_t)shr_tensor_count(&list->constant) : 0;
+    }
+    for (size_t i = 0; axes != NULL && i < n; i++) {
+        seen |= 1u << (axes[i] < 0 ? axes[i] + rank : axes[i]);
+    }
+    return shr_node_is(node, "GlobalAveragePool") || seen == (1u << rank) - 4;
+}
+
+static int adapt_mean(struct shr_graph *g, struct shr_node *node, bool image, struct shr_err *err)
+{
+    (void)image;
+    shr__layout_become(node, &shr__fused_mean);
+    return shr_node_resize_inputs(g, node, 1, err);
+}
+
+static int adapt_affine(struct shr_graph *g, struct shr_node *node, bool image, struct shr_err *err)
+{
+    return image ? shr_node_set_int(g, node, "nhwc", 1, err) : SHR_OK;
+}
+
 static int adapt_quantize(struct shr_graph *g, struct shr_node *node, bool image,
                           struct shr_err *err)
 {
@@ -52,6 +113,9 @@ static int adapt_dequantize(struct shr_graph *g, struct shr_node *node, bool ima
 /* ── The table ──────────────────────────────────────────────────────────────────────────────── */
 
 static const struct shr__layout_rule FUSED[] = {
+    {&shr__fused_conv, .image = SHR__ALWAYS, .slots = 1 | 1 << SHR__F_RESIDUAL},
+    {&shr__fused_activation, .image = SHR__FOLLOWS, .slots = 1},
+    {&shr__fused_affine, .image = SHR__FOLLOWS, .slots = 1, .adapt = adapt_affine},
     {&shr__fused_qlinear, .bytes = SHR__ALWAYS, .slots = 1},
     {&shr__fused_qconv, .image = SHR__ALWAYS, .bytes = SHR__ALWAYS, .slots = 1},
     {&shr__fused_qmaxpool, .image = SHR__ALWAYS, .bytes = SHR__ALWAYS, .slots = 1},
@@ -89,6 +153,26 @@ static const struct shr__layout_rule OPERATORS[] = {
      .bytes = SHR__FOLLOWS,
      .slots = 1,
      .adapt = adapt_axis},
+    {.name = "MaxPool",
+     .image = SHR__FOLLOWS,
+     .slots = 1,
+     .fits = is_plain_pool,
+     .adapt = adapt_maxpool},
+    {.name = "AveragePool",
+     .image = SHR__FOLLOWS,
+     .slots = 1,
+     .fits = is_plain_pool,
+     .adapt = adapt_avgpool},
+    {.name = "GlobalAveragePool",
+     .image = SHR__FOLLOWS,
+     .slots = 1,
+     .fits = is_mean_of_pixels,
+     .adapt = adapt_mean},
+    {.name = "ReduceMean",
+     .image = SHR__FOLLOWS,
+     .slots = 1,
+     .fits = is_mean_of_pixels,
+     .adapt = adapt_mean},
     {.name = "QuantizeLinear",
      .image = SHR__FOLLOWS,
      .bytes = SHR__FOLLOWS,

@@ -2,9 +2,9 @@
  *
  * DESIGN. The steps are walked once. A value takes the smallest hole that holds it when its
  * producer comes (best fit) and gives it back after its last reader; the arena ends where the
- * highest value ended. An elementwise step may write over its first input when it is the last
- * reader. Inputs, outputs and kept values never share, so that they hold after the run. Every
- * place is a multiple of SHR_MEM_ALIGN. */
+ * highest value ended. An elementwise step may write over an input when it is the last reader.
+ * Inputs, outputs and kept values never share, so that they hold after the run. Every place is a
+ * multiple of SHR_MEM_ALIGN. */
 #include <string.h>
 
 #include "exec/step.h"
@@ -133,19 +133,34 @@ static void find_lifetimes(struct shr_plan *plan)
     }
 }
 
-/* May output 0 of this step take over the bytes of input 0? */
-static bool can_take_over(const struct shr__step *step, size_t s)
+static size_t count_reads(const struct shr_op_call *call, const struct shr__slot *root)
 {
-    if (!step->op->in_place || step->call.n_in == 0 || step->call.n_out == 0) {
-        return false;
+    size_t n = 0;
+    for (size_t i = 0; i < call->n_in; i++) {
+        const struct shr__slot *in = slot_in(call->in[i]);
+        n += in != NULL && in->root == root;
     }
-    const struct shr__slot *in = slot_in(step->call.in[0]);
-    const struct shr__slot *out = slot_in(step->call.out[0]);
-    if (in == NULL || out == NULL || out->whole || out->root != out) {
-        return false;
+    return n;
+}
+
+/* The input whose bytes output 0 of this step may take over; NULL = none. One that the step reads
+ * twice is none: the other time it may be read differently. */
+static struct shr__slot *taken_over(const struct shr__step *step, size_t s)
+{
+    const struct shr_op_call *call = &step->call;
+    const struct shr__slot *out = call->n_out == 0 ? NULL : slot_in(call->out[0]);
+    if (out == NULL || out->whole || out->root != out) {
+        return NULL;
     }
-    in = in->root;
-    return !in->constant && !in->whole && in->placed && in->last == s && in->bytes == out->bytes;
+    for (size_t i = 0; i < call->n_in && step->op->in_place >> i != 0; i++) {
+        struct shr__slot *in = (step->op->in_place >> i & 1) == 0 ? NULL : slot_in(call->in[i]);
+        in = in == NULL ? NULL : in->root;
+        if (in != NULL && !in->constant && !in->whole && in->placed && in->last == s &&
+            in->bytes == out->bytes && count_reads(call, in) == 1) {
+            return in;
+        }
+    }
+    return NULL;
 }
 
 static int place(struct layout *l, struct shr__slot *slot, struct shr_err *err)
@@ -173,8 +188,8 @@ static int place_outputs(struct layout *l, const struct shr__step *step, size_t 
                          struct shr_err *err)
 {
     size_t from = 0;
-    if (can_take_over(step, s)) {
-        struct shr__slot *in = slot_in(step->call.in[0])->root;
+    struct shr__slot *in = taken_over(step, s);
+    if (in != NULL) {
         struct shr__slot *out = slot_in(step->call.out[0]);
         out->offset = in->offset;
         out->placed = true;
