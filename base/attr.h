@@ -7,7 +7,7 @@
 #if defined(__clang__)
 #define SHR_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
-#define SHR_UNROLL _Pragma("GCC unroll 16")
+#define SHR_UNROLL _Pragma("GCC unroll 32")
 #else
 #define SHR_UNROLL /* before a loop of constant count, whose arrays are to become registers */
 #endif

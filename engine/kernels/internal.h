@@ -94,12 +94,57 @@ static inline size_t shr__out_size(enum shr_gemm_i8_out out)
     return out == SHR_GEMM_I32 || out == SHR_GEMM_F32 ? 4 : 1;
 }
 
+/* The taps [*from, *to) of an output position along an axis of size that are not in the padding;
+ * the first one stands at first. */
+static inline void shr__taps_inside(int64_t first, int64_t dil, int64_t k, int64_t size,
+                                    int64_t *from, int64_t *to)
+{
+    *from = first < 0 ? (-first + dil - 1) / dil : 0;
+    *from = *from < k ? *from : k;
+    *to = first < size ? (size - first + dil - 1) / dil : 0;
+    *to = *to < k ? *to : k;
+    *to = *to > *from ? *to : *from;
+}
+
+/* 1 / the number of taps of a mean whose window begins at (top, left) */
+static inline float shr__pool_scale(const struct shr_conv_shape *s, bool count_pad, int64_t top,
+                                    int64_t left)
+{
+    int64_t h[2], w[2], pad_t = count_pad ? s->pad_t : 0, pad_l = count_pad ? s->pad_l : 0;
+    int64_t pad_b = count_pad ? s->pad_b : 0, pad_r = count_pad ? s->pad_r : 0;
+    shr__taps_inside(top + pad_t, s->dil_h, s->kh, s->h + pad_t + pad_b, &h[0], &h[1]);
+    shr__taps_inside(left + pad_l, s->dil_w, s->kw, s->w + pad_l + pad_r, &w[0], &w[1]);
+    int64_t n = (h[1] - h[0]) * (w[1] - w[0]);
+    return n > 0 ? 1.0f / (float)n : 0;
+}
+
 /* ── Entries: shr__<entry>_<table> ──────────────────────────────────────────────────────────── */
 
-size_t shr__gemm_f32_size_ref(size_t k, size_t n);
-void shr__gemm_f32_pack_ref(size_t k, size_t n, const float *b, size_t ldb, bool trans,
-                            void *packed);
-void shr__gemm_f32_ref(const struct shr_gemm_f32 *g);
+/* The float entries that every table has, or the f32 files compiled for an instruction set. */
+#define SHR__F32_ENTRIES(isa)                                                                      \
+    size_t shr__gemm_f32_size_##isa(size_t k, size_t n);                                           \
+    void shr__gemm_f32_pack_##isa(size_t k, size_t n, const float *b, size_t ldb, bool trans,      \
+                                  void *packed);                                                   \
+    void shr__gemm_f32_##isa(const struct shr_gemm_f32 *g);                                        \
+    void shr__gemm_f32_team_##isa(const struct shr_gemm_f32 *g, struct shr_team *team);            \
+    struct shr_conv_f32 *shr__conv_nhwc_new_##isa(const struct shr_conv_f32_spec *spec,            \
+                                                  size_t *ret_scratch);                            \
+    void shr__sigmoid_f32_##isa(size_t n, const float *x, float *y);                               \
+    void shr__tanh_f32_##isa(size_t n, const float *x, float *y);                                  \
+    void shr__exp_f32_##isa(size_t n, const float *x, float *y);                                   \
+    void shr__erf_f32_##isa(size_t n, const float *x, float *y);                                   \
+    void shr__act_f32_##isa(size_t n, const float *x, enum shr_act act, float lo, float hi,        \
+                            float *y);                                                             \
+    void shr__softmax_f32_##isa(size_t n, const float *x, float *y);                               \
+    void shr__layernorm_f32_##isa(const struct shr_layernorm *p, const float *x, float *y);        \
+    void shr__scale_f32_##isa(const struct shr_scale_f32 *p, const float *x, float *y);            \
+    void shr__maxpool_f32_##isa(const struct shr_conv_shape *s, const float *x, float *y,          \
+                                struct shr_team *team);                                            \
+    void shr__avgpool_f32_##isa(const struct shr_conv_shape *s, bool count_pad, const float *x,    \
+                                float *y, struct shr_team *team);
+SHR__F32_ENTRIES(ref)
+SHR__F32_ENTRIES(avx2)
+
 size_t shr__gemm_i8_size_ref(size_t k, size_t n);
 void shr__gemm_i8_pack_ref(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,
                            const int32_t *zero, void *packed);
@@ -121,8 +166,6 @@ struct shr_conv_f32 *shr__conv_f32_new_onednn(const struct shr_conv_shape *s, co
                                               size_t *ret_scratch);
 void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, float *y, void *scratch);
 void shr__conv_f32_free(struct shr_conv_f32 *conv);
-struct shr_conv_f32 *shr__conv_nhwc_new_ref(const struct shr_conv_f32_spec *spec,
-                                            size_t *ret_scratch);
 void shr__conv_nhwc_run(const struct shr_conv_f32 *conv, const float *x, const float *residual,
                         float *y, void *scratch, struct shr_team *team);
 
@@ -152,13 +195,7 @@ void shr__minmax_f32_ref(size_t n, const float *x, float *ret_min, float *ret_ma
 void shr__relu_f32_ref(size_t n, const float *x, float *y);
 void shr__add_f32_ref(size_t n, const float *a, const float *b, float *y);
 void shr__mul_f32_ref(size_t n, const float *a, const float *b, float *y);
-void shr__sigmoid_f32_ref(size_t n, const float *x, float *y);
-void shr__tanh_f32_ref(size_t n, const float *x, float *y);
 
-size_t shr__gemm_f32_size_avx2(size_t k, size_t n);
-void shr__gemm_f32_pack_avx2(size_t k, size_t n, const float *b, size_t ldb, bool trans,
-                             void *packed);
-void shr__gemm_f32_avx2(const struct shr_gemm_f32 *g);
 size_t shr__gemm_i8_size_avx2(size_t k, size_t n);
 void shr__gemm_i8_pack_avx2(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,
                             const int32_t *zero, void *packed);
@@ -188,7 +225,5 @@ void shr__minmax_f32_avx2(size_t n, const float *x, float *ret_min, float *ret_m
 void shr__relu_f32_avx2(size_t n, const float *x, float *y);
 void shr__add_f32_avx2(size_t n, const float *a, const float *b, float *y);
 void shr__mul_f32_avx2(size_t n, const float *a, const float *b, float *y);
-void shr__sigmoid_f32_avx2(size_t n, const float *x, float *y);
-void shr__tanh_f32_avx2(size_t n, const float *x, float *y);
 
 #endif

@@ -126,6 +126,21 @@ struct shr_mul_u8 {
     uint8_t *y;
 };
 
+/* y[i] = (x[i] - mean) / sqrt(variance + epsilon) * scale[i] + bias[i] of one row */
+struct shr_layernorm {
+    size_t n;
+    const float *scale, *bias; /* (n); bias may be NULL */
+    float epsilon;
+    float *ret_mean, *ret_inverse; /* where asked for: mean and 1 / sqrt(variance + epsilon) */
+};
+
+struct shr_scale_f32 {
+    size_t rows, c;            /* pixels and channels */
+    const float *scale, *bias; /* (c) */
+    enum shr_act act;
+    float act_lo, act_hi;
+};
+
 struct shr_kernels {
     unsigned cpu; /* enum shr_cpu bits in use */
 
@@ -133,6 +148,7 @@ struct shr_kernels {
     /* b (k, n) row stride ldb, or (n, k) when trans */
     void (*gemm_f32_pack)(size_t k, size_t n, const float *b, size_t ldb, bool trans, void *packed);
     void (*gemm_f32)(const struct shr_gemm_f32 *g);
+    void (*gemm_f32_team)(const struct shr_gemm_f32 *g, struct shr_team *team); /* team or NULL */
 
     /* A multiple of SHR_MEM_ALIGN, so that packed matrices can follow each other; packed is
      * aligned for int32. */
@@ -204,6 +220,22 @@ struct shr_kernels {
     void (*mul_f32)(size_t n, const float *a, const float *b, float *y);
     void (*sigmoid_f32)(size_t n, const float *x, float *y);
     void (*tanh_f32)(size_t n, const float *x, float *y);
+    void (*exp_f32)(size_t n, const float *x, float *y);
+    void (*erf_f32)(size_t n, const float *x, float *y);
+    void (*act_f32)(size_t n, const float *x, enum shr_act act, float lo, float hi, float *y);
+
+    /* One row; y may be x. softmax subtracts the largest element first. */
+    void (*softmax_f32)(size_t n, const float *x, float *y);
+    void (*layernorm_f32)(const struct shr_layernorm *p, const float *x, float *y);
+
+    /* NHWC float: y = act(x * scale[c] + bias[c]); y may be x */
+    void (*scale_f32)(const struct shr_scale_f32 *p, const float *x, float *y);
+    /* Padding does not count in a maximum, which is -inf of padding alone; a NaN counts when it is
+     * met. In a mean the padding of the shape counts as zeros with count_pad, else not at all. */
+    void (*maxpool_f32)(const struct shr_conv_shape *s, const float *x, float *y,
+                        struct shr_team *team);
+    void (*avgpool_f32)(const struct shr_conv_shape *s, bool count_pad, const float *x, float *y,
+                        struct shr_team *team);
 };
 
 /* The best table for the machine without the masked bits; static, valid for ever. */

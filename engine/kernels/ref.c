@@ -43,6 +43,12 @@ void shr__gemm_f32_ref(const struct shr_gemm_f32 *g)
     }
 }
 
+void shr__gemm_f32_team_ref(const struct shr_gemm_f32 *g, struct shr_team *team)
+{
+    (void)team;
+    shr__gemm_f32_ref(g);
+}
+
 /* Packed: zero points int32 (n), then B int8 (n, k). */
 size_t shr__gemm_i8_size_ref(size_t k, size_t n)
 {
@@ -237,5 +243,74 @@ void shr__tanh_f32_ref(size_t n, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i++) {
         y[i] = tanhf(x[i]);
+    }
+}
+
+void shr__exp_f32_ref(size_t n, const float *x, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = expf(x[i]);
+    }
+}
+
+void shr__erf_f32_ref(size_t n, const float *x, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = erff(x[i]);
+    }
+}
+
+void shr__act_f32_ref(size_t n, const float *x, enum shr_act act, float lo, float hi, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = shr__act(x[i], act, lo, hi);
+    }
+}
+
+/* ── Rows and channels of float ─────────────────────────────────────────────────────────────── */
+
+void shr__softmax_f32_ref(size_t n, const float *x, float *y)
+{
+    float largest = -INFINITY;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        largest = x[i] > largest ? x[i] : largest;
+    }
+    for (size_t i = 0; i < n; i++) {
+        y[i] = expf(x[i] - largest);
+        sum += (double)y[i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        y[i] *= (float)(1 / sum);
+    }
+}
+
+void shr__layernorm_f32_ref(const struct shr_layernorm *p, const float *x, float *y)
+{
+    double mean = 0, squares = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        mean += (double)x[i] / (double)p->n;
+    }
+    for (size_t i = 0; i < p->n; i++) {
+        squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+    }
+    double inverse = 1 / sqrt(squares / (double)p->n + (double)p->epsilon);
+    for (size_t i = 0; i < p->n; i++) {
+        float bias = p->bias != NULL ? p->bias[i] : 0;
+        y[i] = (float)(((double)x[i] - mean) * inverse) * p->scale[i] + bias;
+    }
+    if (p->ret_mean != NULL) {
+        *p->ret_mean = (float)mean;
+    }
+    if (p->ret_inverse != NULL) {
+        *p->ret_inverse = (float)inverse;
+    }
+}
+
+void shr__scale_f32_ref(const struct shr_scale_f32 *p, const float *x, float *y)
+{
+    for (size_t i = 0; i < p->rows * p->c; i++) {
+        float v = x[i] * p->scale[i % p->c] + p->bias[i % p->c];
+        y[i] = shr__act(v, p->act, p->act_lo, p->act_hi);
     }
 }

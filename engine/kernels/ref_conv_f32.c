@@ -1,4 +1,4 @@
-/* Reference kernels: float convolution of NHWC images, portable C.
+/* Reference kernels: float convolution and pools of NHWC images, portable C.
  *
  * Weights are kept as (group, kh, kw, c of the group, oc of the group), so that the innermost loop
  * runs over output channels, which compilers turn into vectors; a depthwise convolution, whose
@@ -18,20 +18,6 @@ struct conv {
     float *w, *bias;               /* see above; (oc) */
 };
 
-/* The taps of an output position along one axis that are not in the padding: [*from, *to). */
-static void taps_inside(int64_t first, int64_t dil, int64_t k, int64_t size, int64_t *from,
-                        int64_t *to)
-{
-    *from = 0;
-    *to = k;
-    while (*from < k && first + *from * dil < 0) {
-        ++*from;
-    }
-    while (*to > *from && first + (*to - 1) * dil >= size) {
-        --*to;
-    }
-}
-
 /* What an output pixel sees: its image, and the taps that are inside. */
 struct window {
     const float *x;
@@ -43,8 +29,8 @@ static struct window window_of(const struct shr_conv_shape *s, const float *x, i
     struct window v = {.x = x + pixel / (s->oh * s->ow) * s->h * s->w * s->c,
                        .top = pixel / s->ow % s->oh * s->stride_h - s->pad_t,
                        .left = pixel % s->ow * s->stride_w - s->pad_l};
-    taps_inside(v.top, s->dil_h, s->kh, s->h, &v.kh[0], &v.kh[1]);
-    taps_inside(v.left, s->dil_w, s->kw, s->w, &v.kw[0], &v.kw[1]);
+    shr__taps_inside(v.top, s->dil_h, s->kh, s->h, &v.kh[0], &v.kh[1]);
+    shr__taps_inside(v.left, s->dil_w, s->kw, s->w, &v.kw[0], &v.kw[1]);
     return v;
 }
 
@@ -164,4 +150,50 @@ void shr__conv_nhwc_run(const struct shr_conv_f32 *conv, const float *x, const f
                         float *y, void *scratch, struct shr_team *team)
 {
     conv->run_nhwc(conv, x, residual, y, scratch, team);
+}
+
+/* ── Pools ──────────────────────────────────────────────────────────────────────────────────── */
+
+void shr__maxpool_f32_ref(const struct shr_conv_shape *s, const float *x, float *y,
+                          struct shr_team *team)
+{
+    (void)team;
+    for (int64_t pixel = 0; pixel < s->n * s->oh * s->ow; pixel++, y += s->c) {
+        struct window v = window_of(s, x, pixel);
+        for (int64_t c = 0; c < s->c; c++) {
+            y[c] = -INFINITY;
+        }
+        for (int64_t kh = v.kh[0]; kh < v.kh[1]; kh++) {
+            for (int64_t kw = v.kw[0]; kw < v.kw[1]; kw++) {
+                const float *from = tap_at(s, &v, kh, kw);
+                for (int64_t c = 0; c < s->c; c++) {
+                    y[c] = from[c] > y[c] || from[c] != from[c] ? from[c] : y[c];
+                }
+            }
+        }
+    }
+}
+
+void shr__avgpool_f32_ref(const struct shr_conv_shape *s, bool count_pad, const float *x, float *y,
+                          struct shr_team *team)
+{
+    (void)team;
+    for (int64_t pixel = 0; pixel < s->n * s->oh * s->ow; pixel++, y += s->c) {
+        struct window v = window_of(s, x, pixel);
+        float scale = shr__pool_scale(s, count_pad, v.top, v.left);
+        for (int64_t c = 0; c < s->c; c++) {
+            y[c] = 0;
+        }
+        for (int64_t kh = v.kh[0]; kh < v.kh[1]; kh++) {
+            for (int64_t kw = v.kw[0]; kw < v.kw[1]; kw++) {
+                const float *from = tap_at(s, &v, kh, kw);
+                for (int64_t c = 0; c < s->c; c++) {
+                    y[c] += from[c];
+                }
+            }
+        }
+        for (int64_t c = 0; c < s->c; c++) {
+            y[c] *= scale;
+        }
+    }
 }

@@ -5,18 +5,24 @@
  * and a place in the list, strongest first. Thread: any. */
 #include "kernels/internal.h"
 
+/* The entries of SHR__F32_ENTRIES */
+#define F32_ENTRIES(isa)                                                                           \
+    .gemm_f32_size = shr__gemm_f32_size_##isa, .gemm_f32_pack = shr__gemm_f32_pack_##isa,          \
+    .gemm_f32 = shr__gemm_f32_##isa, .gemm_f32_team = shr__gemm_f32_team_##isa,                    \
+    .conv_nhwc_new = shr__conv_nhwc_new_##isa, .sigmoid_f32 = shr__sigmoid_f32_##isa,              \
+    .tanh_f32 = shr__tanh_f32_##isa, .exp_f32 = shr__exp_f32_##isa, .erf_f32 = shr__erf_f32_##isa, \
+    .act_f32 = shr__act_f32_##isa, .softmax_f32 = shr__softmax_f32_##isa,                          \
+    .layernorm_f32 = shr__layernorm_f32_##isa, .scale_f32 = shr__scale_f32_##isa,                  \
+    .maxpool_f32 = shr__maxpool_f32_##isa, .avgpool_f32 = shr__avgpool_f32_##isa,
+
 static const struct shr_kernels ref_table = {
     .cpu = 0,
-    .gemm_f32_size = shr__gemm_f32_size_ref,
-    .gemm_f32_pack = shr__gemm_f32_pack_ref,
-    .gemm_f32 = shr__gemm_f32_ref,
-    .gemm_i8_size = shr__gemm_i8_size_ref,
+    F32_ENTRIES(ref).gemm_i8_size = shr__gemm_i8_size_ref,
     .gemm_i8_pack = shr__gemm_i8_pack_ref,
     .gemm_i8 = shr__gemm_i8_ref,
     .conv_f32_new = shr__conv_f32_new_ref,
     .conv_f32_run = shr__conv_f32_run,
     .conv_f32_free = shr__conv_f32_free,
-    .conv_nhwc_new = shr__conv_nhwc_new_ref,
     .conv_nhwc_run = shr__conv_nhwc_run,
     .conv_nhwc_free = shr__conv_f32_free,
     .conv_i8_new = shr__conv_i8_new_ref,
@@ -40,23 +46,17 @@ static const struct shr_kernels ref_table = {
     .relu_f32 = shr__relu_f32_ref,
     .add_f32 = shr__add_f32_ref,
     .mul_f32 = shr__mul_f32_ref,
-    .sigmoid_f32 = shr__sigmoid_f32_ref,
-    .tanh_f32 = shr__tanh_f32_ref,
 };
 
 #ifdef SHR_KERNELS_X86
 static const struct shr_kernels avx2_table = {
     .cpu = SHR_CPU_AVX2,
-    .gemm_f32_size = shr__gemm_f32_size_avx2,
-    .gemm_f32_pack = shr__gemm_f32_pack_avx2,
-    .gemm_f32 = shr__gemm_f32_avx2,
-    .gemm_i8_size = shr__gemm_i8_size_avx2,
+    F32_ENTRIES(avx2).gemm_i8_size = shr__gemm_i8_size_avx2,
     .gemm_i8_pack = shr__gemm_i8_pack_avx2,
     .gemm_i8 = shr__gemm_i8_avx2,
     .conv_f32_new = shr__conv_f32_new_onednn,
     .conv_f32_run = shr__conv_f32_run,
     .conv_f32_free = shr__conv_f32_free,
-    .conv_nhwc_new = shr__conv_nhwc_new_ref,
     .conv_nhwc_run = shr__conv_nhwc_run,
     .conv_nhwc_free = shr__conv_f32_free,
     .conv_i8_new = shr__conv_i8_new_avx2,
@@ -80,8 +80,6 @@ static const struct shr_kernels avx2_table = {
     .relu_f32 = shr__relu_f32_avx2,
     .add_f32 = shr__add_f32_avx2,
     .mul_f32 = shr__mul_f32_avx2,
-    .sigmoid_f32 = shr__sigmoid_f32_avx2,
-    .tanh_f32 = shr__tanh_f32_avx2,
 };
 #endif
 

@@ -127,7 +127,44 @@ bool check_gemm_f32(const struct table *t)
             }
         }
     }
-    return true;
+    return one_gemm_f32(t, 401, 100, 33) && one_gemm_f32(t, 200, 41, 784);
+}
+
+/* A team gives the same bits as one thread. */
+bool check_gemm_f32_team(const struct table *t)
+{
+    const size_t shapes[][3] = {{1, 1000, 784}, {64, 300, 784}, {7, 2000, 100}, {403, 41, 500}};
+    struct shr_team *team = NULL;
+    bool good = shr_team_new(2, &team, NULL) == 0;
+    for (size_t i = 0; i < SHR_COUNT_OF(shapes) && good; i++) {
+        size_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
+        float *a = floats(m * k, -1, 1), *b = floats(k * n, -1, 1), *bias = floats(n, -1, 1);
+        struct out alone = out_new(m * n * 4), shared = out_new(m * n * 4);
+        void *packed = need(t->k->gemm_f32_size(k, n));
+        struct shr_gemm_f32 g = {.m = m,
+                                 .n = n,
+                                 .k = k,
+                                 .a = a,
+                                 .lda = k,
+                                 .b = packed,
+                                 .bias = bias,
+                                 .c = (float *)alone.p,
+                                 .ldc = n,
+                                 .act = SHR_ACT_TANH};
+        t->k->gemm_f32_pack(k, n, b, n, false, packed);
+        t->k->gemm_f32(&g);
+        g.c = (float *)shared.p;
+        t->k->gemm_f32_team(&g, team);
+        good = out_same(&alone, &shared) || wrong("m %zu n %zu k %zu", m, n, k);
+        free(a);
+        free(b);
+        free(bias);
+        free(packed);
+        out_free(&alone);
+        out_free(&shared);
+    }
+    shr_team_free(team);
+    return good;
 }
 
 /* ── Convolution NCHW ───────────────────────────────────────────────────────────────────────── */

@@ -131,6 +131,7 @@ static const struct {
     bool (*run)(const struct table *t);
 } checks[] = {
     {"gemm_f32", check_gemm_f32},
+    {"gemm_f32_team", check_gemm_f32_team},
     {"gemm_i8", check_gemm_i8},
     {"conv_f32", check_conv_f32},
     {"conv_nhwc", check_conv_nhwc},
@@ -149,6 +150,13 @@ static const struct {
     {"relu_f32 add_f32 mul_f32", check_elementwise_f32},
     {"sigmoid_f32", check_sigmoid_f32},
     {"tanh_f32", check_tanh_f32},
+    {"exp_f32 erf_f32 act_f32", check_curves},
+    {"exp_f32 erf_f32 act_f32 at their ends", check_curve_ends},
+    {"softmax_f32", check_softmax_f32},
+    {"layernorm_f32", check_layernorm_f32},
+    {"scale_f32", check_scale_f32},
+    {"maxpool_f32 avgpool_f32", check_pool_f32},
+    {"maxpool_f32 of NaN", check_maxpool_nan},
 };
 
 /* Every table that some mask gives, strongest first; the reference is the last. */

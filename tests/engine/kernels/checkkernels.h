@@ -51,6 +51,7 @@ bool wrong_shape(const struct shr_conv_shape *s, const char *what); /* as wrong 
 extern const size_t sizes[]; /* odd ones, ends with 0 */
 
 bool check_gemm_f32(const struct table *t);
+bool check_gemm_f32_team(const struct table *t);
 bool check_gemm_i8(const struct table *t);
 bool check_conv_f32(const struct table *t);
 bool check_conv_nhwc(const struct table *t);
@@ -69,6 +70,13 @@ bool check_minmax_f32(const struct table *t);
 bool check_elementwise_f32(const struct table *t);
 bool check_sigmoid_f32(const struct table *t);
 bool check_tanh_f32(const struct table *t);
+bool check_curves(const struct table *t);
+bool check_curve_ends(const struct table *t);
+bool check_softmax_f32(const struct table *t);
+bool check_layernorm_f32(const struct table *t);
+bool check_scale_f32(const struct table *t);
+bool check_pool_f32(const struct table *t);
+bool check_maxpool_nan(const struct table *t);
 
 void bench(const struct table *t);
 
