@@ -127,6 +127,17 @@ static const struct {
     {"com.microsoft", "DynamicQuantizeLSTM", 1u << 0 | 1u << 1 | 1u << 2 | 1u << 3},
     {"com.microsoft", "DynamicQuantizeMatMul", 1u << 0 | 1u << 1 | 1u << 4},
     {"com.microsoft", "MatMulIntegerToFloat", 1u << 0 | 1u << 1 | 1u << 6},
+    {"com.microsoft", "MatMulNBits", 1u << 0 | 1u << 1 | 1u << 5},
+    {"com.microsoft", "QuantizeLinear", 1u << 0},
+    {"com.microsoft", "DequantizeLinear", 1u << 0},
+    {"com.microsoft", "QLinearAdd", 1u << 0 | 1u << 3},
+    {"com.microsoft", "QLinearMul", 1u << 0 | 1u << 3},
+    {"com.microsoft", "QLinearAveragePool", 1u << 0},
+    {"com.microsoft", "QLinearGlobalAveragePool", 1u << 0},
+    {"com.microsoft", "QLinearSigmoid", 1u << 0},
+    {"com.microsoft", "QLinearLeakyRelu", 1u << 0},
+    {"com.microsoft", "QLinearSoftmax", 1u << 0},
+    {"com.microsoft", "QLinearConcat", 0x24924924u}, /* every third from 2 on */
 };
 
 /* The product of the scales of a dynamically quantized activation and its weight. */

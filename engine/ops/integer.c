@@ -23,7 +23,7 @@ int shr_integer_check_types(const struct shr_op_setup *c, const struct shr_integ
         int slot;
         unsigned types;
     } wanted[] = {
-        {s->a, bytes},
+        {s->a, s->a_scale == SHR_NO_SLOT && s->b_scale != SHR_NO_SLOT ? SHR_BIT(F32) : bytes},
         {s->a_zero, bytes},
         {s->b, bytes},
         {s->b_zero, bytes},
@@ -58,6 +58,13 @@ int shr_integer_check_columns(const struct shr_op_setup *c, const struct shr_int
         }
     }
     return code;
+}
+
+int shr_integer_require(const struct shr_infer *c, size_t slot, struct shr_err *err)
+{
+    return shr_op_has_in(c, slot)
+               ? SHR_OK
+               : shr_op_fail(c->node, err, SHR_ERR_INVALID, "input %zu is missing", slot);
 }
 
 struct shr_integer_inputs shr_integer_inputs_of(const struct shr_tensor *const *in, size_t n_in,

@@ -28,6 +28,9 @@ int shr_integer_check_count(const struct shr_op_setup *c, int slot, int64_t want
 int shr_integer_check_columns(const struct shr_op_setup *c, const struct shr_integer_slots *s,
                               int64_t columns, struct shr_err *err) SHR_MUSTCHECK;
 
+/* INVALID when an input behind an optional one is missing; for infer. */
+int shr_integer_require(const struct shr_infer *c, size_t slot, struct shr_err *err) SHR_MUSTCHECK;
+
 struct shr_integer_inputs {
     const struct shr_tensor *a_zero, *a_scale, *b_scale, *b_zero, *y_scale, *y_zero, *bias;
 };

@@ -381,6 +381,90 @@ def integer_forms():
             # added, we as QuantizeLinear does, which is the same when that is even
 
 
+def microsoft_forms():
+    """Operators of com.microsoft that ONNX Runtime's quantization and fusion write."""
+    def ms(name, op, inputs, outputs=1, fixed=(), **attributes):
+        form = Form(name, "com.microsoft." + op, 1, inputs, outputs, fixed)
+        form.attributes = attributes  # one of them may be called opset
+        return form
+
+    for kind in (u8, s8):
+        tag = kind.__name__
+        zero = lambda: np.array(kind(1)[0] // 2 * 2)
+        grid = lambda scale: [scalar(scale), zero()]
+        for sa, sb in (((3, 40), (3, 40)), ((3, 4, 5), (4, 1)), ((1, 5), (3, 1))):
+            yield ms(f"qlinearmul_{tag}_{len(sa)}{len(sb)}", "QLinearMul",
+                     [kind(*sa), *grid(2.0**-5), kind(*sb), *grid(2.0**-6), *grid(2.0**-5)])
+        yield ms(f"qlinearsigmoid_{tag}", "QLinearSigmoid",
+                 [kind(3, 90), *grid(0.07), scalar(1 / 256), np.array(-128 if kind is s8 else 0, kind(1).dtype)])
+        yield ms(f"qlinearleakyrelu_{tag}", "QLinearLeakyRelu",
+                 [kind(3, 90), *grid(0.07), *grid(0.05)], alpha=0.15)
+        yield ms(f"qlinearsoftmax_{tag}", "QLinearSoftmax",
+                 [kind(3, 4, 20), *grid(0.05), scalar(1 / 256), np.array(-128 if kind is s8 else 0, kind(1).dtype)],
+                 axis=-1, opset=13)
+        yield ms(f"qlinearsoftmax_{tag}_12", "QLinearSoftmax",
+                 [kind(3, 4, 20), *grid(0.05), scalar(1 / 256), np.array(-128 if kind is s8 else 0, kind(1).dtype)],
+                 axis=1, opset=12)
+        same = grid(0.05)
+        yield ms(f"qlinearconcat_{tag}", "QLinearConcat",
+                 [*same, kind(2, 3, 4), *same, kind(2, 5, 4), *grid(0.03), kind(2, 1, 4), *grid(0.08)], axis=1)
+        for last in (0, 1):
+            x = kind(2, 7, 9, 5) if last else kind(2, 5, 7, 9)
+            yield ms(f"qlinearglobalaveragepool_{tag}_{last}", "QLinearGlobalAveragePool",
+                     [x, *grid(0.05), *grid(0.03)], channels_last=last)
+            for pads in (0, 1):
+                yield ms(f"qlinearaveragepool_{tag}_{last}_{pads}", "QLinearAveragePool",
+                         [x, *grid(0.05), *grid(0.031)], channels_last=last, kernel_shape=[3, 2],
+                         strides=[2, 1], pads=[1, 0, 1, 1], count_include_pad=pads)
+        for make in (s7, u8) if kind is u8 else (s8,):
+            w = make(7, 5)
+            for fixed in ((1, 3), ()):
+                kinds = f"{tag}{make.__name__}_{len(fixed)}"
+                yield ms(f"matmulintegertofloat_{kinds}", "MatMulIntegerToFloat",
+                         [kind(2, 3, 7), w, scalar(0.03), np.abs(f32(5)) + 0.01, zero(), np.zeros(5, w.dtype), f32(5)],
+                         fixed=fixed)
+                yield ms(f"matmulintegertofloat_{kinds}_plain", "MatMulIntegerToFloat",
+                         [kind(3, 7), w, scalar(0.03), scalar(0.01)], fixed=fixed)
+    for make in (s7, lambda *shape: u8(*shape) // 2):
+        w = make(7, 5)
+        for fixed in ((1, 2, 3), ()):
+            tag = f"{w.dtype}_{len(fixed)}"
+            yield ms(f"dynamicquantizematmul_{tag}", "DynamicQuantizeMatMul",
+                     [f32(2, 3, 7), w, np.abs(f32(5)) + 0.01, np.full(5, 3, w.dtype), f32(5)], fixed=fixed)
+            yield ms(f"dynamicquantizematmul_{tag}_plain", "DynamicQuantizeMatMul",
+                     [f32(3, 7), w, scalar(0.02)], fixed=fixed)
+    for bits in (4, 8):
+        for block, k in ((16, 40), (32, 64), (64, 70), (128, 300), (256, 256)):
+            n, blocks, parts = 70, -(-k // block), 8 // bits
+            b = u8(n, blocks, block // parts)
+            scales = np.abs(f32(n, blocks)) / 50
+            for name, zeros in (("none", None), ("packed", u8(n, -(-blocks // parts))),
+                                ("float", None if bits == 8 else np.abs(f32(n, blocks)) * 8)):
+                for bias in (None, f32(n)):
+                    if name == "float" and zeros is None:
+                        continue
+                    rest = [zeros] if bias is None else [zeros, None, bias]
+                    yield ms(f"matmulnbits_{bits}_{block}_{name}_{len(rest)}", "MatMulNBits",
+                             [f32(3, k), b, scales.reshape(-1), *rest], fixed=(1, 2, 3), N=n, K=k, bits=bits,
+                             block_size=block)
+    yield ms("matmulnbits_runtime", "MatMulNBits", [f32(2, 3, 64), u8(70, 2, 16), np.abs(f32(140))],
+             N=70, K=64, bits=4, block_size=32)
+    for a, b, more in (((3, 4), (4, 5), {}), ((4, 3), (4, 5), {"transA": 1}), ((2, 3, 4), (2, 5, 4), {"transB": 1}),
+                       ((2, 4, 3), (2, 5, 4), {"transA": 1, "transB": 1}), ((2, 4, 3), (4, 5), {"transA": 1}),
+                       ((2, 3, 4), (5, 4), {"transB": 1})):
+        yield ms(f"fusedmatmul_{len(a)}{len(b)}_{'_'.join(more)}", "FusedMatMul", [f32(*a), f32(*b)], alpha=0.3, **more)
+    yield ms("gelu", "Gelu", [f32(3, 50)])
+    yield ms("quickgelu", "QuickGelu", [f32(3, 50)], alpha=1.5)
+    yield ms("biasgelu", "BiasGelu", [f32(3, 4, 5), f32(5)])
+    yield ms("fastgelu", "FastGelu", [f32(3, 50)])
+    yield ms("fastgelu_bias", "FastGelu", [f32(3, 50), f32(50)])
+    yield ms("skiplayernorm", "SkipLayerNormalization", [f32(2, 3, 8), f32(2, 3, 8), f32(8), f32(8), f32(8)],
+             epsilon=1e-5)
+    yield ms("skiplayernorm_broadcast", "SkipLayerNormalization", [f32(2, 3, 8), f32(3, 8), f32(8)])
+    yield Form("skiplayernorm_sum", "com.microsoft.SkipLayerNormalization", 1,
+               [f32(2, 3, 8), f32(2, 3, 8), f32(8)], [0, 3])
+
+
 def old_forms():
     x = f32(3, 4, 5)
     yield Form("softmax_11_axis1", "Softmax", 11, [x])
@@ -438,10 +522,13 @@ def runtime_cases(folder):
     options.log_severity_level = 3
     options.intra_op_num_threads = 1  # DynamicQuantizeLSTM gives the rows of each thread a scale
     for source in (pool_and_conv_forms, product_forms, lstm_forms, quant_lstm_forms,
-                   quantize_forms, integer_forms, old_forms, gru_and_rnn_forms):
+                   quantize_forms, integer_forms, microsoft_forms, old_forms, gru_and_rnn_forms):
         for form in source():
             names = [f"x{i}" if v is not None else "" for i, v in enumerate(form.inputs)]
-            outs = [f"y{i}" for i in range(form.outputs)]
+            if isinstance(form.outputs, list):  # the slots that are given
+                outs = [f"y{i}" if i in form.outputs else "" for i in range(max(form.outputs) + 1)]
+            else:
+                outs = [f"y{i}" for i in range(form.outputs)]
             domain, _, op = form.op.rpartition(".")
             node = helper.make_node(op, names, outs, domain=domain, **form.attributes)
             free = [i for i, v in enumerate(form.inputs) if v is not None and i not in form.fixed]
@@ -450,8 +537,9 @@ def runtime_cases(folder):
                 [helper.make_tensor_value_info(
                     names[i], helper.np_dtype_to_tensor_dtype(form.inputs[i].dtype),
                     form.inputs[i].shape) for i in free],
-                [helper.make_empty_tensor_value_info(o) for o in outs],
-                [numpy_helper.from_array(form.inputs[i], names[i]) for i in form.fixed])
+                [helper.make_empty_tensor_value_info(o) for o in outs if o],
+                [numpy_helper.from_array(form.inputs[i], names[i]) for i in form.fixed
+                 if i < len(form.inputs) and form.inputs[i] is not None])
             opsets = [helper.make_opsetid("", 17 if domain else form.opset)]
             if domain:
                 opsets.append(helper.make_opsetid(domain, form.opset))
