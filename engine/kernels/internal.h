@@ -145,10 +145,21 @@ static inline float shr__pool_scale(const struct shr_conv_shape *s, bool count_p
 SHR__F32_ENTRIES(ref)
 SHR__F32_ENTRIES(avx2)
 
-size_t shr__gemm_i8_size_ref(size_t k, size_t n);
-void shr__gemm_i8_pack_ref(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,
-                           const int32_t *zero, void *packed);
-void shr__gemm_i8_ref(const struct shr_gemm_i8 *g);
+/* The integer products that every table has. */
+#define SHR__I8_ENTRIES(isa)                                                                       \
+    size_t shr__gemm_i8_size_##isa(size_t k, size_t n);                                            \
+    void shr__gemm_i8_pack_##isa(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,      \
+                                 const int32_t *zero, void *packed);                               \
+    void shr__gemm_i8_##isa(const struct shr_gemm_i8 *g);                                          \
+    struct shr_conv_i8 *shr__conv_i8_new_##isa(const struct shr_conv_i8_spec *spec,                \
+                                               size_t *ret_scratch);                               \
+    void shr__conv_i8_run_##isa(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero,  \
+                                void *y, void *scratch, struct shr_team *team);                    \
+    void shr__conv_i8_free_##isa(struct shr_conv_i8 *conv);
+SHR__I8_ENTRIES(ref)
+SHR__I8_ENTRIES(avx2)
+SHR__I8_ENTRIES(avxvnni)
+SHR__I8_ENTRIES(avx512vnni)
 
 /* Every float convolution begins with the functions that know the rest of it, so that a table can
  * hand shapes to a weaker implementation. */
@@ -168,11 +179,6 @@ void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, float *y
 void shr__conv_f32_free(struct shr_conv_f32 *conv);
 void shr__conv_nhwc_run(const struct shr_conv_f32 *conv, const float *x, const float *residual,
                         float *y, void *scratch, struct shr_team *team);
-
-struct shr_conv_i8 *shr__conv_i8_new_ref(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);
-void shr__conv_i8_run_ref(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero, void *y,
-                          void *scratch, struct shr_team *team);
-void shr__conv_i8_free_ref(struct shr_conv_i8 *conv);
 
 void shr__maxpool_u8_ref(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
 void shr__add_u8_ref(const struct shr_add_u8 *p);
@@ -196,14 +202,6 @@ void shr__relu_f32_ref(size_t n, const float *x, float *y);
 void shr__add_f32_ref(size_t n, const float *a, const float *b, float *y);
 void shr__mul_f32_ref(size_t n, const float *a, const float *b, float *y);
 
-size_t shr__gemm_i8_size_avx2(size_t k, size_t n);
-void shr__gemm_i8_pack_avx2(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,
-                            const int32_t *zero, void *packed);
-void shr__gemm_i8_avx2(const struct shr_gemm_i8 *g);
-struct shr_conv_i8 *shr__conv_i8_new_avx2(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);
-void shr__conv_i8_run_avx2(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero,
-                           void *y, void *scratch, struct shr_team *team);
-void shr__conv_i8_free_avx2(struct shr_conv_i8 *conv);
 void shr__maxpool_u8_avx2(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
 void shr__add_u8_avx2(const struct shr_add_u8 *p);
 void shr__mul_u8_avx2(const struct shr_mul_u8 *p);

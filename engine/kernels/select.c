@@ -15,77 +15,53 @@
     .layernorm_f32 = shr__layernorm_f32_##isa, .scale_f32 = shr__scale_f32_##isa,                  \
     .maxpool_f32 = shr__maxpool_f32_##isa, .avgpool_f32 = shr__avgpool_f32_##isa,
 
-static const struct shr_kernels ref_table = {
-    .cpu = 0,
-    F32_ENTRIES(ref).gemm_i8_size = shr__gemm_i8_size_ref,
-    .gemm_i8_pack = shr__gemm_i8_pack_ref,
-    .gemm_i8 = shr__gemm_i8_ref,
-    .conv_f32_new = shr__conv_f32_new_ref,
-    .conv_f32_run = shr__conv_f32_run,
-    .conv_f32_free = shr__conv_f32_free,
-    .conv_nhwc_run = shr__conv_nhwc_run,
+/* The entries of SHR__I8_ENTRIES */
+#define I8_ENTRIES(isa)                                                                            \
+    .gemm_i8_size = shr__gemm_i8_size_##isa, .gemm_i8_pack = shr__gemm_i8_pack_##isa,              \
+    .gemm_i8 = shr__gemm_i8_##isa, .conv_i8_new = shr__conv_i8_new_##isa,                          \
+    .conv_i8_run = shr__conv_i8_run_##isa, .conv_i8_free = shr__conv_i8_free_##isa,
+
+/* What moves or changes elements, one by one */
+#define LOOP_ENTRIES(isa)                                                                          \
+    .maxpool_u8 = shr__maxpool_u8_##isa, .add_u8 = shr__add_u8_##isa, .mul_u8 = shr__mul_u8_##isa, \
+    .mean_u8 = shr__mean_u8_##isa, .lut_u8 = shr__lut_u8_##isa, .flip_u8 = shr__flip_u8_##isa,     \
+    .transpose_u8 = shr__transpose_u8_##isa, .transpose_f32 = shr__transpose_f32_##isa,            \
+    .quantize_u8 = shr__quantize_u8_##isa, .quantize_s8 = shr__quantize_s8_##isa,                  \
+    .dequantize_u8 = shr__dequantize_u8_##isa, .dequantize_s8 = shr__dequantize_s8_##isa,          \
+    .quantize_u8_nhwc = shr__quantize_u8_nhwc_##isa,                                               \
+    .dequantize_u8_nchw = shr__dequantize_u8_nchw_##isa, .minmax_f32 = shr__minmax_f32_##isa,      \
+    .relu_f32 = shr__relu_f32_##isa, .add_f32 = shr__add_f32_##isa, .mul_f32 = shr__mul_f32_##isa,
+
+/* Float convolutions, whatever made them */
+#define CONV_ENTRIES(isa)                                                                          \
+    .conv_f32_new = shr__conv_f32_new_##isa, .conv_f32_run = shr__conv_f32_run,                    \
+    .conv_f32_free = shr__conv_f32_free, .conv_nhwc_run = shr__conv_nhwc_run,                      \
     .conv_nhwc_free = shr__conv_f32_free,
-    .conv_i8_new = shr__conv_i8_new_ref,
-    .conv_i8_run = shr__conv_i8_run_ref,
-    .conv_i8_free = shr__conv_i8_free_ref,
-    .maxpool_u8 = shr__maxpool_u8_ref,
-    .add_u8 = shr__add_u8_ref,
-    .mul_u8 = shr__mul_u8_ref,
-    .mean_u8 = shr__mean_u8_ref,
-    .lut_u8 = shr__lut_u8_ref,
-    .flip_u8 = shr__flip_u8_ref,
-    .transpose_u8 = shr__transpose_u8_ref,
-    .transpose_f32 = shr__transpose_f32_ref,
-    .quantize_u8 = shr__quantize_u8_ref,
-    .quantize_s8 = shr__quantize_s8_ref,
-    .dequantize_u8 = shr__dequantize_u8_ref,
-    .dequantize_s8 = shr__dequantize_s8_ref,
-    .quantize_u8_nhwc = shr__quantize_u8_nhwc_ref,
-    .dequantize_u8_nchw = shr__dequantize_u8_nchw_ref,
-    .minmax_f32 = shr__minmax_f32_ref,
-    .relu_f32 = shr__relu_f32_ref,
-    .add_f32 = shr__add_f32_ref,
-    .mul_f32 = shr__mul_f32_ref,
-};
+
+/* clang-format off: a table is a list */
+static const struct shr_kernels ref_table = {
+    .cpu = 0, F32_ENTRIES(ref) I8_ENTRIES(ref) CONV_ENTRIES(ref) LOOP_ENTRIES(ref)};
 
 #ifdef SHR_KERNELS_X86
-static const struct shr_kernels avx2_table = {
-    .cpu = SHR_CPU_AVX2,
-    F32_ENTRIES(avx2).gemm_i8_size = shr__gemm_i8_size_avx2,
-    .gemm_i8_pack = shr__gemm_i8_pack_avx2,
-    .gemm_i8 = shr__gemm_i8_avx2,
-    .conv_f32_new = shr__conv_f32_new_onednn,
-    .conv_f32_run = shr__conv_f32_run,
-    .conv_f32_free = shr__conv_f32_free,
-    .conv_nhwc_run = shr__conv_nhwc_run,
-    .conv_nhwc_free = shr__conv_f32_free,
-    .conv_i8_new = shr__conv_i8_new_avx2,
-    .conv_i8_run = shr__conv_i8_run_avx2,
-    .conv_i8_free = shr__conv_i8_free_avx2,
-    .maxpool_u8 = shr__maxpool_u8_avx2,
-    .add_u8 = shr__add_u8_avx2,
-    .mul_u8 = shr__mul_u8_avx2,
-    .mean_u8 = shr__mean_u8_avx2,
-    .lut_u8 = shr__lut_u8_avx2,
-    .flip_u8 = shr__flip_u8_avx2,
-    .transpose_u8 = shr__transpose_u8_avx2,
-    .transpose_f32 = shr__transpose_f32_avx2,
-    .quantize_u8 = shr__quantize_u8_avx2,
-    .quantize_s8 = shr__quantize_s8_avx2,
-    .dequantize_u8 = shr__dequantize_u8_avx2,
-    .dequantize_s8 = shr__dequantize_s8_avx2,
-    .quantize_u8_nhwc = shr__quantize_u8_nhwc_avx2,
-    .dequantize_u8_nchw = shr__dequantize_u8_nchw_avx2,
-    .minmax_f32 = shr__minmax_f32_avx2,
-    .relu_f32 = shr__relu_f32_avx2,
-    .add_f32 = shr__add_f32_avx2,
-    .mul_f32 = shr__mul_f32_avx2,
-};
+static const struct shr_kernels avx2_table = {.cpu = SHR_CPU_AVX2,
+                                              F32_ENTRIES(avx2) I8_ENTRIES(avx2)
+                                                  CONV_ENTRIES(onednn) LOOP_ENTRIES(avx2)};
+
+static const struct shr_kernels avxvnni_table = {.cpu = SHR_CPU_AVX2 | SHR_CPU_AVXVNNI,
+                                                 F32_ENTRIES(avx2) I8_ENTRIES(avxvnni)
+                                                     CONV_ENTRIES(onednn) LOOP_ENTRIES(avx2)};
+
+static const struct shr_kernels avx512vnni_table = {
+    .cpu = SHR_CPU_AVX2 | SHR_CPU_AVX512 | SHR_CPU_AVX512VNNI,
+    F32_ENTRIES(avx2) I8_ENTRIES(avx512vnni) CONV_ENTRIES(onednn) LOOP_ENTRIES(avx2)};
 #endif
+/* clang-format on */
 
 /* Strongest first; the last needs nothing. */
 static const struct shr_kernels *const tables[] = {
 #ifdef SHR_KERNELS_X86
+    &avx512vnni_table,
+    &avxvnni_table,
     &avx2_table,
 #endif
     &ref_table,
