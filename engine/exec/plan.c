@@ -113,6 +113,9 @@ static int prepare_clone(struct shr_plan *plan, const struct shr_model *model,
         rc = shr_model_bind(plan->model, opts, err);
     }
     if (rc == 0) {
+        rc = shr__plan_widen(plan->model, err);
+    }
+    if (rc == 0) {
         rc = shr__plan_fold(plan, true, err);
     }
     if (rc == 0 && !opts->no_fuse) {

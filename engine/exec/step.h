@@ -52,6 +52,9 @@ struct shr_plan {
  * keep_quantized is set, for fusing to find. */
 int shr__plan_fold(struct shr_plan *plan, bool keep_quantized, struct shr_err *err) SHR_MUSTCHECK;
 
+/* widen.c: puts casts around nodes that compute in float32 for float16 and bfloat16. */
+int shr__plan_widen(struct shr_model *model, struct shr_err *err) SHR_MUSTCHECK;
+
 /* memory.c: gives every slot and scratch its place and allocates the arena. */
 int shr__plan_place(struct shr_plan *plan, struct shr_err *err) SHR_MUSTCHECK;
 

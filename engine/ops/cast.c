@@ -168,8 +168,8 @@ static int cast_forward(const struct shr_op_call *c, struct shr_err *err)
 
 static const struct shr_op rows[] = {
     {SHR_ROW("Cast", 6, 0), SHR_SLOTS(1, 1, 1, 1), .infer = cast_infer, .setup = cast_setup,
-     .forward = cast_forward, SHR_NO_WEIGHT},
+     .forward = cast_forward, SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("CastLike", 15, 0), SHR_SLOTS(2, 2, 1, 1), .infer = cast_like_infer,
-     .setup = cast_setup, .forward = cast_forward, SHR_NO_WEIGHT},
+     .setup = cast_setup, .forward = cast_forward, SHR_NO_WEIGHT, .halves = true},
 };
 const struct shr_op_family shr_ops_cast = {rows, SHR_COUNT_OF(rows)};

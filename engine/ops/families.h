@@ -6,6 +6,7 @@
 
 extern const struct shr_op_family shr_ops_activation;
 extern const struct shr_op_family shr_ops_binary;
+extern const struct shr_op_family shr_ops_bits;
 extern const struct shr_op_family shr_ops_cast;
 extern const struct shr_op_family shr_ops_contrib;
 extern const struct shr_op_family shr_ops_conv;

@@ -188,7 +188,7 @@ static int range_infer(struct shr_infer *c, struct shr_err *err)
 
 static int range_setup(struct shr_op_setup *c, struct shr_err *err)
 {
-    return shr_op_want(c, 0, SHR_NUMBERS, err);
+    return shr_op_want(c, 0, SHR_NUMBERS | SHR_FLOATS, err);
 }
 
 static int range_forward(const struct shr_op_call *c, struct shr_err *err)
@@ -358,16 +358,17 @@ static int pad_forward(const struct shr_op_call *c, struct shr_err *err)
 
 static const struct shr_op rows[] = {
     {SHR_ROW("ConstantOfShape", 9, 0), SHR_SLOTS(1, 1, 1, 1), .infer = constant_of_shape_infer,
-     .setup = constant_of_shape_setup, .forward = constant_of_shape_forward, SHR_NO_WEIGHT},
+     .setup = constant_of_shape_setup, .forward = constant_of_shape_forward, SHR_NO_WEIGHT,
+     .halves = true},
     {SHR_ROW("Expand", 8, 0), SHR_SLOTS(2, 2, 1, 1), .infer = expand_infer,
-     .setup = shr_op_setup_move, .forward = expand_forward, SHR_NO_WEIGHT},
+     .setup = shr_op_setup_move, .forward = expand_forward, SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("Pad", 2, 10), SHR_SLOTS(1, 1, 1, 1), .infer = pad_infer, .setup = pad_setup,
-     .forward = pad_forward, .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT},
+     .forward = pad_forward, .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("Pad", 11, 0), SHR_SLOTS(2, 4, 1, 1), .infer = pad_infer, .setup = pad_setup,
-     .forward = pad_forward, .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT},
+     .forward = pad_forward, .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("Range", 11, 0), SHR_SLOTS(3, 3, 1, 1), .infer = range_infer, .setup = range_setup,
-     .forward = range_forward, SHR_NO_WEIGHT},
+     .forward = range_forward, SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("Tile", 6, 0), SHR_SLOTS(2, 2, 1, 1), .infer = tile_infer, .setup = shr_op_setup_move,
-     .forward = tile_forward, SHR_NO_WEIGHT},
+     .forward = tile_forward, SHR_NO_WEIGHT, .halves = true},
 };
 const struct shr_op_family shr_ops_fill = {rows, SHR_COUNT_OF(rows)};

@@ -430,13 +430,13 @@ static int gather_forward(const struct shr_op_call *c, struct shr_err *err)
 
 #define MOVE(name, since, until, in_min, in_max, out_max, infer_, fn)                              \
     SHR_ROW(name, since, until), SHR_SLOTS(in_min, in_max, 1, out_max),                            \
-        .infer = infer_, .setup = shr_op_setup_move, .forward = fn, SHR_NO_WEIGHT
+        .infer = infer_, .setup = shr_op_setup_move, .forward = fn, SHR_NO_WEIGHT, .halves = true
 
 static const struct shr_op rows[] = {
     {MOVE("Concat", 4, 0, 1, -1, 1, concat_infer, concat_forward), .quant_role = SHR_QUANT_ARITH,
      .prune_role = SHR_PRUNE_PASS},
     {SHR_ROW("Gather", 1, 0), SHR_SLOTS(2, 2, 1, 1), .infer = gather_infer, .setup = gather_setup,
-     .forward = gather_forward, SHR_NO_WEIGHT},
+     .forward = gather_forward, SHR_NO_WEIGHT, .halves = true},
     {MOVE("Slice", 1, 9, 1, 1, 1, slice_infer, slice_forward), .quant_role = SHR_QUANT_PASS},
     {MOVE("Slice", 10, 0, 3, 5, 1, slice_infer, slice_forward), .quant_role = SHR_QUANT_PASS},
     {MOVE("Split", 2, 12, 1, 1, -1, split_infer, split_forward), .quant_role = SHR_QUANT_PASS},

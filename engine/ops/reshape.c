@@ -375,7 +375,8 @@ static void constant_finish(void *state)
 #define MOVE(name, since, until, in_min, in_max, infer_)                                           \
     SHR_ROW(name, since, until), SHR_SLOTS(in_min, in_max, 1, 1),                                  \
         .infer = infer_, .setup = shr_op_setup_move, .forward = move_forward, SHR_NO_WEIGHT,       \
-        .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS, .in_place = true
+        .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS, .in_place = true,              \
+        .halves = true
 
 static const struct shr_op rows[] = {
     {MOVE("Flatten", 1, 0, 1, 1, flatten_infer)},
@@ -387,13 +388,13 @@ static const struct shr_op rows[] = {
     {MOVE("Unsqueeze", 13, 0, 2, 2, unsqueeze_infer)},
     {SHR_ROW("Dropout", 7, 0), SHR_SLOTS(1, 3, 1, 2), .infer = dropout_infer,
      .setup = dropout_setup, .forward = dropout_forward, SHR_NO_WEIGHT,
-     .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS, .in_place = true},
+     .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS, .in_place = true, .halves = true},
     {SHR_ROW("Shape", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = shape_infer, .forward = shape_forward,
-     SHR_NO_WEIGHT},
+     SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("Size", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = size_infer, .forward = size_forward,
-     SHR_NO_WEIGHT},
+     SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("Constant", 1, 0), SHR_SLOTS(0, 0, 1, 1), .infer = constant_infer,
-     .setup = constant_setup, .forward = constant_forward, .finish = constant_finish,
-     SHR_NO_WEIGHT},
+     .setup = constant_setup, .forward = constant_forward, .finish = constant_finish, SHR_NO_WEIGHT,
+     .halves = true},
 };
 const struct shr_op_family shr_ops_reshape = {rows, SHR_COUNT_OF(rows)};
