@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #ifdef SHR_CHAOS
 #include <stdatomic.h>
@@ -77,6 +78,10 @@ void *shr_mem_resize(void *old, size_t n, size_t size)
     return realloc(old, bytes == 0 ? 1 : bytes);
 }
 
+/* Weights of megabytes are read from end to end: by pages of 4 KiB that costs more in translation
+ * than in reading. */
+enum { HUGE_PAGE = 2 << 20, LARGE = 2 * HUGE_PAGE };
+
 void *shr_mem_aligned(size_t bytes)
 {
     size_t padded;
@@ -84,7 +89,15 @@ void *shr_mem_aligned(size_t bytes)
         return NULL;
     }
     padded -= padded % SHR_MEM_ALIGN;
-    return aligned_alloc(SHR_MEM_ALIGN, padded == 0 ? SHR_MEM_ALIGN : padded);
+    if (padded < LARGE) {
+        return aligned_alloc(SHR_MEM_ALIGN, padded == 0 ? SHR_MEM_ALIGN : padded);
+    }
+    void *p = NULL;
+    if (posix_memalign(&p, HUGE_PAGE, padded) != 0) {
+        return NULL;
+    }
+    (void)madvise(p, padded - padded % HUGE_PAGE, MADV_HUGEPAGE); /* a wish */
+    return p;
 }
 
 char *shr_mem_strdup(const char *s)

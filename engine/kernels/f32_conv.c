@@ -297,5 +297,7 @@ struct shr_conv_f32 *VF_NAME(conv_nhwc_new)(const struct shr_conv_f32_spec *spec
     if (s->groups > 1 && s->groups == s->c && s->groups == s->oc) {
         return VF_NAME(depthwise_new)(spec, ret_scratch);
     }
-    return direct_new(spec, ret_scratch);
+    const int tile = VF_NAME(winograd_tile)(spec);
+    return tile > 0 ? VF_NAME(winograd_new)(spec, tile, ret_scratch)
+                    : direct_new(spec, ret_scratch);
 }

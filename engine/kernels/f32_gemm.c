@@ -77,7 +77,8 @@ struct tile {
     const float *b, *bias, *residual; /* the last two may be NULL */
     float *c;
     size_t ldc;
-    bool load; /* sums begin with C */
+    bool load;    /* sums begin with C */
+    size_t ahead; /* floats from a row of the panel to that of the next, which is fetched */
     float lo, hi;
 };
 
@@ -122,6 +123,7 @@ SHR_INLINE void tile_run(const size_t rows, const size_t vectors, const size_t c
             SHR_UNROLL
             for (size_t j = 0; j < chains; j++, b += vectors * VF) {
                 vf w[3];
+                vf_fetch(b + t->ahead);
                 SHR_UNROLL
                 for (size_t v = 0; v < vectors; v++) {
                     w[v] = vf_load(b + v * VF);
@@ -288,6 +290,7 @@ void VF_NAME(f32_stretch)(const struct f32_stretch *s)
         const size_t from = p * F32_PANEL, cols = p + 1 < panels ? F32_PANEL : s->n - from;
         const size_t vectors = (cols + VF - 1) / VF, most = tile_most[vectors];
         const size_t tiles = (s->m + most - 1) / most;
+        t.ahead = s->k * vectors * VF;
         t.b = s->b + from * s->k + s->k0 * vectors * VF;
         t.bias = s->first && s->bias != NULL ? s->bias + from : NULL;
         for (size_t i = 0, m = 0; i < tiles; i++) { /* as even as can be */

@@ -55,6 +55,11 @@ SHR_INLINE void vf_store_some(float *p, vf v, size_t n)
     }
 }
 
+SHR_INLINE void vf_fetch(const float *p) /* to the second cache */
+{
+    _mm_prefetch((const char *)p, _MM_HINT_T1);
+}
+
 SHR_INLINE vf vf_zero(void)
 {
     return _mm256_setzero_ps();

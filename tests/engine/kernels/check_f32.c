@@ -346,3 +346,106 @@ bool check_conv_nhwc(const struct table *t)
     shr_team_free(team);
     return good;
 }
+
+/* ── Winograd ───────────────────────────────────────────────────────────────────────────────── */
+
+/* What Winograd's algorithm may be off, of the range of the outputs. */
+static const double WINOGRAD_BOUND = 1e-5;
+
+/* Weights as networks begin with them, images as a ReLU leaves them. */
+static void make_real(struct nhwc *c)
+{
+    const struct shr_conv_shape *s = &c->spec.shape;
+    const float size = sqrtf(2.0f / (float)(s->c * 9));
+    for (int64_t i = 0; i < s->oc * s->c * 9; i++) {
+        c->w[i] *= size;
+    }
+    for (int64_t i = 0; i < s->n * s->h * s->w * s->c; i++) {
+        c->x[i] = c->x[i] < 0 ? 0 : c->x[i];
+    }
+}
+
+static bool one_winograd(const struct table *t, struct shr_conv_shape s, struct shr_team *team)
+{
+    s.kh = s.kw = 3;
+    s.stride_h = s.stride_w = s.dil_h = s.dil_w = s.groups = 1;
+    s.oh = s.h + s.pad_t + s.pad_b - 2;
+    s.ow = s.w + s.pad_l + s.pad_r - 2;
+    struct nhwc c = nhwc_new(&s);
+    struct out y = out_new(c.n_y * 4), by_team = out_new(c.n_y * 4);
+    double lo = INFINITY, hi = -INFINITY, worst = 0;
+    make_real(&c);
+    c.spec.winograd = true;
+    c.spec.threads = 2;
+    bool good = nhwc_run(t->k, &c, rnd() % 2, NULL, (float *)y.p) && out_whole(&y);
+    const size_t step = c.n_y / 2000 + 1;
+    for (size_t i = rnd_below((uint32_t)step); i < c.n_y && good; i += step) {
+        double size, sum = nhwc_sum(&c, i, &size), want = activate(sum, &c.act);
+        double off = fabs(((float *)y.p)[i] - want);
+        lo = fmin(lo, sum);
+        hi = fmax(hi, sum);
+        worst = fmax(worst, off);
+    }
+    good = good && worst <= WINOGRAD_BOUND * (hi - lo + 1);
+    good = good && nhwc_run(t->k, &c, rnd() % 2, team, (float *)by_team.p);
+    good = good && out_same(&y, &by_team);
+    nhwc_free(&c);
+    out_free(&y);
+    out_free(&by_team);
+    return good || wrong("%g of %g", worst, hi - lo) || wrong_shape(&s, "winograd");
+}
+
+/* Sizes for which the direct sum, tiles of two and tiles of four are the fastest, and odd edges. */
+bool check_winograd(const struct table *t)
+{
+    static const struct shr_conv_shape shapes[] = {
+        {.n = 1,
+         .c = 64,
+         .h = 56,
+         .w = 56,
+         .oc = 64,
+         .pad_t = 1,
+         .pad_l = 1,
+         .pad_b = 1,
+         .pad_r = 1},
+        {.n = 1,
+         .c = 256,
+         .h = 14,
+         .w = 14,
+         .oc = 256,
+         .pad_t = 1,
+         .pad_l = 1,
+         .pad_b = 1,
+         .pad_r = 1},
+        {.n = 1,
+         .c = 512,
+         .h = 7,
+         .w = 7,
+         .oc = 512,
+         .pad_t = 1,
+         .pad_l = 1,
+         .pad_b = 1,
+         .pad_r = 1},
+        {.n = 3, .c = 64, .h = 7, .w = 9, .oc = 32, .pad_t = 1, .pad_l = 1, .pad_b = 1, .pad_r = 1},
+        {.n = 1, .c = 32, .h = 23, .w = 17, .oc = 48},
+        {.n = 1,
+         .c = 32,
+         .h = 9,
+         .w = 30,
+         .oc = 80,
+         .pad_t = 2,
+         .pad_l = 0,
+         .pad_b = 0,
+         .pad_r = 2},
+        {.n = 2, .c = 16, .h = 3, .w = 3, .oc = 16},
+        {.n = 1, .c = 48, .h = 4, .w = 5, .oc = 16, .pad_b = 1},
+    };
+    struct shr_team *team = NULL;
+    bool good = shr_team_new(2, &team, NULL) == 0;
+    for (size_t i = 0; i < SHR_COUNT_OF(shapes) && good; i++) {
+        /* the reference sums directly whatever it may do: the small ones are enough */
+        good = (t->k == t->ref && i < 3) || one_winograd(t, shapes[i], team);
+    }
+    shr_team_free(team);
+    return good;
+}

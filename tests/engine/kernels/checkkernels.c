@@ -135,6 +135,7 @@ static const struct {
     {"gemm_i8", check_gemm_i8},
     {"conv_f32", check_conv_f32},
     {"conv_nhwc", check_conv_nhwc},
+    {"conv_nhwc by Winograd", check_winograd},
     {"conv_i8", check_conv_i8},
     {"maxpool_u8", check_maxpool_u8},
     {"add_u8", check_add_u8},
