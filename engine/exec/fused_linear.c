@@ -70,7 +70,7 @@ static int linear_forward(const struct shr_op_call *c, struct shr_err *err)
     struct shr_gemm_f32 g = *(const struct shr_gemm_f32 *)c->state;
     g.a = c->in[0]->data;  /* (m, k) */
     g.c = c->out[0]->data; /* (m, n) */
-    c->kernels->gemm_f32(&g);
+    c->kernels->gemm_f32_team(&g, c->team);
     return SHR_OK;
 }
 

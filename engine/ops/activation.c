@@ -8,26 +8,23 @@
 
 #include "ops/families.h"
 
-static int relu_forward(const struct shr_op_call *c, struct shr_err *err)
-{
-    (void)err;
-    c->kernels->relu_f32((size_t)shr_tensor_count(c->in[0]), c->in[0]->data, c->out[0]->data);
-    return SHR_OK;
-}
+/* Those that kernels know. */
+#define KERNEL(op, ACT, NAME_LO, DEFAULT_LO, NAME_HI, DEFAULT_HI)                                  \
+    static int op##_forward(const struct shr_op_call *c, struct shr_err *err)                      \
+    {                                                                                              \
+        (void)err;                                                                                 \
+        shr_op_act(c, ACT, shr_node_float(c->node, NAME_LO, DEFAULT_LO),                           \
+                   shr_node_float(c->node, NAME_HI, DEFAULT_HI));                                  \
+        return SHR_OK;                                                                             \
+    }
 
-static int sigmoid_forward(const struct shr_op_call *c, struct shr_err *err)
-{
-    (void)err;
-    c->kernels->sigmoid_f32((size_t)shr_tensor_count(c->in[0]), c->in[0]->data, c->out[0]->data);
-    return SHR_OK;
-}
-
-static int tanh_forward(const struct shr_op_call *c, struct shr_err *err)
-{
-    (void)err;
-    c->kernels->tanh_f32((size_t)shr_tensor_count(c->in[0]), c->in[0]->data, c->out[0]->data);
-    return SHR_OK;
-}
+KERNEL(relu, SHR_ACT_RELU, "", 0.0f, "", 0.0f)
+KERNEL(sigmoid, SHR_ACT_SIGMOID, "", 0.0f, "", 0.0f)
+KERNEL(tanh, SHR_ACT_TANH, "", 0.0f, "", 0.0f)
+KERNEL(leaky_relu, SHR_ACT_LEAKY, "alpha", 0.01f, "", 0.0f)
+KERNEL(hard_sigmoid, SHR_ACT_HARDSIGMOID, "alpha", 0.2f, "beta", 0.5f)
+KERNEL(hard_swish, SHR_ACT_HARDSWISH, "", 0.0f, "", 0.0f)
+KERNEL(gelu_erf, SHR_ACT_GELU, "", 0.0f, "", 0.0f)
 
 /* Two parameters by name, and an expression of x and them. */
 #define FORWARD(op, NAME_A, DEFAULT_A, NAME_B, DEFAULT_B, EXPR)                                    \
@@ -53,18 +50,14 @@ static float softplus(float x)
     return x > 0.0f ? x + log1pf(expf(-x)) : log1pf(expf(x));
 }
 
-FORWARD(leaky_relu, "alpha", 0.01f, "", 0.0f, x < 0.0f ? a * x : x)
 FORWARD(elu, "alpha", 1.0f, "", 0.0f, x < 0.0f ? a * expm1f(x) : x)
 FORWARD(selu, "alpha", 1.67326319f, "gamma", 1.05070102f, b *(x > 0.0f ? x : a * expm1f(x)))
 FORWARD(celu, "alpha", 1.0f, "", 0.0f, x < 0.0f ? a * expm1f(x / a) : x)
-FORWARD(hard_sigmoid, "alpha", 0.2f, "beta", 0.5f, fmaxf(0.0f, fminf(1.0f, a *x + b)))
-FORWARD(hard_swish, "", 0.0f, "", 0.0f, x *fmaxf(0.0f, fminf(1.0f, x / 6.0f + 0.5f)))
 FORWARD(softplus, "", 0.0f, "", 0.0f, softplus(x))
 FORWARD(softsign, "", 0.0f, "", 0.0f, x / (1.0f + fabsf(x)))
 FORWARD(thresholded_relu, "alpha", 1.0f, "", 0.0f, x > a ? x : 0.0f)
 FORWARD(swish, "alpha", 1.0f, "", 0.0f, x / (1.0f + expf(-a * x)))
 FORWARD(mish, "", 0.0f, "", 0.0f, x *tanhf(softplus(x)))
-FORWARD(gelu_erf, "", 0.0f, "", 0.0f, 0.5f * x * (1.0f + erff(x * 0.70710678f)))
 FORWARD(gelu_tanh, "", 0.0f, "", 0.0f,
         0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x))))
 
@@ -104,14 +97,6 @@ static int clip_setup(struct shr_op_setup *c, struct shr_err *err)
     return shr_op_want(c, 0, SHR_NUMBERS, err);
 }
 
-static void clip_f32(int64_t n, const float *x, float low, float high, float *y)
-{
-    for (int64_t i = 0; i < n; i++) {
-        float v = x[i] < low ? low : x[i]; /* a NaN stays */
-        y[i] = v > high ? high : v;
-    }
-}
-
 static const struct shr_tensor *bound(const struct shr_op_call *c, size_t slot)
 {
     return slot < c->n_in ? c->in[slot] : NULL;
@@ -135,8 +120,8 @@ static int clip_forward(const struct shr_op_call *c, struct shr_err *err)
     if (x->dtype == SHR_DTYPE_F32) {
         float least = shr_node_float(c->node, "min", -FLT_MAX);
         float most = shr_node_float(c->node, "max", FLT_MAX);
-        clip_f32(n, x->data, low != NULL ? *(const float *)low->data : least,
-                 high != NULL ? *(const float *)high->data : most, y->data);
+        shr_op_act(c, SHR_ACT_CLIP, low != NULL ? *(const float *)low->data : least,
+                   high != NULL ? *(const float *)high->data : most);
     } else if (x->dtype == SHR_DTYPE_I64) {
         CLIP_WIDE(int64_t)
     } else if (x->dtype == SHR_DTYPE_U64) {

@@ -81,15 +81,46 @@ static int setup_numbers(struct shr_op_setup *c, struct shr_err *err)
 
 typedef void (*kernel_fn)(size_t n, const float *a, const float *b, float *y);
 
-static void run_pair(const row_fn *rows, kernel_fn kernel, const struct shr_tensor *a,
-                     const struct shr_tensor *b, struct shr_tensor *y)
+enum { BLOCK = 16384 }; /* elements of a task */
+
+struct pair {         /* y = a op b of operands that are not broadcast */
+    kernel_fn kernel; /* or */
+    row_fn row;
+    const char *a, *b;
+    char *y;
+    size_t n, size; /* elements, bytes of one */
+};
+
+static void pair_block(void *arg, size_t task, size_t worker)
 {
-    if (kernel != NULL && y->dtype == SHR_DTYPE_F32 && shr_tensor_same_shape(a, b)) {
-        kernel((size_t)shr_tensor_count(y), a->data, b->data, y->data);
+    (void)worker;
+    const struct pair *p = arg;
+    const size_t first = task * BLOCK, n = p->n - first < BLOCK ? p->n - first : BLOCK;
+    const size_t at = first * p->size;
+    if (p->kernel != NULL) {
+        p->kernel(n, (const float *)(const void *)(p->a + at),
+                  (const float *)(const void *)(p->b + at), (float *)(void *)(p->y + at));
+    } else {
+        p->row((int64_t)n, p->a + at, 1, p->b + at, 1, p->y + at);
+    }
+}
+
+static void run_pair(const struct shr_op_call *c, const row_fn *rows, kernel_fn kernel,
+                     const struct shr_tensor *a, const struct shr_tensor *b, struct shr_tensor *y)
+{
+    size_t size = shr_dtype_size(y->dtype);
+    if (shr_tensor_same_shape(a, b)) {
+        struct pair p = {y->dtype == SHR_DTYPE_F32 ? kernel : NULL,
+                         rows[y->dtype],
+                         a->data,
+                         b->data,
+                         y->data,
+                         (size_t)shr_tensor_count(y),
+                         size};
+        shr_team_run(c->team, (p.n + BLOCK - 1) / BLOCK, pair_block, &p);
         return;
     }
     const struct shr_tensor *x[] = {a, b};
-    size_t size = shr_dtype_size(y->dtype);
     struct shr_walk w;
     shr_walk_broadcast(&w, y->rank, y->dim, 2, x);
     for (bool more = shr_walk_begin(&w); more; more = shr_walk_next(&w)) {
@@ -102,21 +133,21 @@ static void run_pair(const row_fn *rows, kernel_fn kernel, const struct shr_tens
 static int add_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
-    run_pair(add_rows, c->kernels->add_f32, c->in[0], c->in[1], c->out[0]);
+    run_pair(c, add_rows, c->kernels->add_f32, c->in[0], c->in[1], c->out[0]);
     return SHR_OK;
 }
 
 static int sub_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
-    run_pair(sub_rows, NULL, c->in[0], c->in[1], c->out[0]);
+    run_pair(c, sub_rows, NULL, c->in[0], c->in[1], c->out[0]);
     return SHR_OK;
 }
 
 static int mul_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
-    run_pair(mul_rows, c->kernels->mul_f32, c->in[0], c->in[1], c->out[0]);
+    run_pair(c, mul_rows, c->kernels->mul_f32, c->in[0], c->in[1], c->out[0]);
     return SHR_OK;
 }
 
@@ -143,7 +174,7 @@ static int div_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     int code = refuse_zero_divisor(c, err);
     if (code == SHR_OK) {
-        run_pair(div_rows, NULL, c->in[0], c->in[1], c->out[0]);
+        run_pair(c, div_rows, NULL, c->in[0], c->in[1], c->out[0]);
     }
     return code;
 }
@@ -157,9 +188,9 @@ static void run_many(const struct shr_op_call *c, const row_fn *rows, kernel_fn 
         shr_copy_same(c->in[0], y);
         return;
     }
-    run_pair(rows, kernel, c->in[0], c->in[1], y);
+    run_pair(c, rows, kernel, c->in[0], c->in[1], y);
     for (size_t i = 2; i < c->n_in; i++) {
-        run_pair(rows, kernel, y, c->in[i], y);
+        run_pair(c, rows, kernel, y, c->in[i], y);
     }
 }
 
@@ -227,7 +258,7 @@ static int pow_forward(const struct shr_op_call *c, struct shr_err *err)
     const struct shr_tensor *a = c->in[0], *b = c->in[1];
     struct shr_tensor *y = c->out[0];
     if (a->dtype == SHR_DTYPE_F32 && b->dtype == SHR_DTYPE_F32) {
-        run_pair(rows, NULL, a, b, y);
+        run_pair(c, rows, NULL, a, b, y);
         return SHR_OK;
     }
     struct shr_walk w;
@@ -281,7 +312,7 @@ static int mod_forward(const struct shr_op_call *c, struct shr_err *err)
     int code = refuse_zero_divisor(c, err);
     if (code == SHR_OK) {
         bool as_c = shr_node_int(c->node, "fmod", 0) != 0;
-        run_pair(as_c ? rem_rows : mod_rows, NULL, c->in[0], c->in[1], c->out[0]);
+        run_pair(c, as_c ? rem_rows : mod_rows, NULL, c->in[0], c->in[1], c->out[0]);
     }
     return code;
 }
@@ -306,7 +337,7 @@ static int prelu_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
     static const row_fn rows[SHR_DTYPE_COUNT] = {[SHR_DTYPE_F32] = prelu_f32};
-    run_pair(rows, NULL, c->in[0], c->in[1], c->out[0]);
+    run_pair(c, rows, NULL, c->in[0], c->in[1], c->out[0]);
     return SHR_OK;
 }
 

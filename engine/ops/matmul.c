@@ -26,8 +26,31 @@ static int matmul_infer(struct shr_infer *c, struct shr_err *err)
 struct matmul {
     struct shr_product p;
     const char *packed; /* (b_matrices) packed matrices; NULL = B is not constant */
-    size_t packed_size; /* of one */
+    size_t packed_size; /* of one, and of a worker's scratch; a multiple of SHR_MEM_ALIGN */
+    size_t n;           /* products */
+    size_t (*at)[2];    /* (n) the matrices of A and B of each */
 };
+
+/* The matrices of every product. */
+static int list_products(struct shr_op_setup *c, struct matmul *s, struct shr_err *err)
+{
+    struct shr_walk w = s->p.batches;
+    for (bool more = shr_walk_begin(&w); more; more = shr_walk_next(&w)) {
+        s->n += (size_t)w.inner;
+    }
+    s->at = shr_arena_new(c->arena, s->n + 1, sizeof *s->at);
+    if (s->at == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
+    w = s->p.batches;
+    for (bool more = shr_walk_begin(&w); more; more = shr_walk_next(&w)) {
+        for (int64_t i = 0; i < w.inner; i++) {
+            s->at[w.out + i][0] = (size_t)(w.at[0] + i * w.step[0]);
+            s->at[w.out + i][1] = (size_t)(w.at[1] + i * w.step[1]);
+        }
+    }
+    return SHR_OK;
+}
 
 static int matmul_setup(struct shr_op_setup *c, struct shr_err *err)
 {
@@ -40,11 +63,16 @@ static int matmul_setup(struct shr_op_setup *c, struct shr_err *err)
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
     }
     shr_product_init(&s->p, c->in[0], c->in[1]);
+    code = list_products(c, s, err);
+    if (code != SHR_OK) {
+        return code;
+    }
     s->packed_size = c->kernels->gemm_f32_size(s->p.k, s->p.n);
+    s->packed_size += (SHR_MEM_ALIGN - s->packed_size % SHR_MEM_ALIGN) % SHR_MEM_ALIGN;
     c->state = s;
     if (c->in[1]->data == NULL) {
-        c->scratch = s->packed_size;
-        return SHR_OK;
+        bool fits = shr_size_mul(s->packed_size, c->threads, &c->scratch);
+        return fits ? SHR_OK : shr_err_set(err, SHR_ERR_LIMIT, "B does not fit in memory");
     }
     char *packed = shr_arena_new(c->arena, (size_t)s->p.b_matrices + 1, s->packed_size);
     if (packed == NULL) {
@@ -59,33 +87,42 @@ static int matmul_setup(struct shr_op_setup *c, struct shr_err *err)
     return SHR_OK;
 }
 
+static void one_product(const struct shr_op_call *c, size_t i, size_t worker, struct shr_team *team)
+{
+    const struct matmul *s = c->state;
+    const size_t k = s->p.k, n = s->p.n, ia = s->at[i][0], ib = s->at[i][1];
+    const float *a = c->in[0]->data, *b = c->in[1]->data; /* (…, m, k), (…, k, n) */
+    char *scratch = (char *)c->scratch + worker * s->packed_size;
+    if (s->packed == NULL) {
+        c->kernels->gemm_f32_pack(k, n, b + ib * k * n, n, false, scratch);
+    }
+    const struct shr_gemm_f32 g = {
+        .m = s->p.m,
+        .n = n,
+        .k = k,
+        .a = a + ia * s->p.m * k,
+        .lda = k,
+        .b = s->packed != NULL ? s->packed + ib * s->packed_size : scratch,
+        .c = (float *)c->out[0]->data + i * s->p.m * n, /* (…, m, n) */
+        .ldc = n,
+    };
+    c->kernels->gemm_f32_team(&g, team);
+}
+
+static void product_task(void *arg, size_t task, size_t worker)
+{
+    one_product(arg, task, worker, NULL);
+}
+
 static int matmul_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
     const struct matmul *s = c->state;
-    const float *a = c->in[0]->data, *b = c->in[1]->data; /* (…, m, k), (…, k, n) */
-    float *y = c->out[0]->data;                           /* (…, m, n) */
-    struct shr_walk w = s->p.batches;
-    for (bool more = shr_walk_begin(&w); more; more = shr_walk_next(&w)) {
-        for (int64_t i = 0; i < w.inner; i++) {
-            size_t ia = (size_t)(w.at[0] + i * w.step[0]), ib = (size_t)(w.at[1] + i * w.step[1]);
-            const void *packed = c->scratch;
-            if (s->packed != NULL) {
-                packed = s->packed + ib * s->packed_size;
-            } else {
-                c->kernels->gemm_f32_pack(s->p.k, s->p.n, b + ib * s->p.k * s->p.n, s->p.n, false,
-                                          c->scratch);
-            }
-            c->kernels->gemm_f32(
-                &(struct shr_gemm_f32){.m = s->p.m,
-                                       .n = s->p.n,
-                                       .k = s->p.k,
-                                       .a = a + ia * s->p.m * s->p.k,
-                                       .lda = s->p.k,
-                                       .b = packed,
-                                       .c = y + (size_t)(w.out + i) * s->p.m * s->p.n,
-                                       .ldc = s->p.n});
-        }
+    if (s->n == 1) {
+        one_product(c, 0, 0, c->team);
+    } else {
+        struct shr_op_call call = *c;
+        shr_team_run(c->team, s->n, product_task, &call);
     }
     return SHR_OK;
 }
@@ -256,15 +293,17 @@ static int gemm_forward(const struct shr_op_call *c, struct shr_err *err)
         shr_copy_strided(sizeof *t, 2, dim, stride, a, t);
         a = t;
     }
-    c->kernels->gemm_f32(&(struct shr_gemm_f32){.m = s->m,
-                                                .n = s->n,
-                                                .k = s->k,
-                                                .a = a,
-                                                .lda = s->k,
-                                                .b = packed,
-                                                .bias = s->bias_is_input ? bias->data : s->bias,
-                                                .c = c->out[0]->data,
-                                                .ldc = s->n});
+    c->kernels->gemm_f32_team(
+        &(struct shr_gemm_f32){.m = s->m,
+                               .n = s->n,
+                               .k = s->k,
+                               .a = a,
+                               .lda = s->k,
+                               .b = packed,
+                               .bias = s->bias_is_input ? bias->data : s->bias,
+                               .c = c->out[0]->data,
+                               .ldc = s->n},
+        c->team);
     if (s->epilogue) {
         gemm_epilogue(s, bias, c->out[0]);
     }

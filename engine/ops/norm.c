@@ -148,6 +148,38 @@ static void scale_and_shift(struct shr_tensor *y, const struct shr_tensor *scale
     }
 }
 
+enum { TASK = 4096 }; /* elements, about */
+
+struct layer_rows {
+    const struct shr_kernels *kernels;
+    struct shr_layernorm p;
+    const float *x;
+    float *y, *means, *inverses; /* the last two may be NULL */
+    size_t rows, a_task;
+};
+
+static void some_rows(void *arg, size_t task, size_t worker)
+{
+    (void)worker;
+    const struct layer_rows *r = arg;
+    struct shr_layernorm p = r->p;
+    for (size_t i = task * r->a_task; i < (task + 1) * r->a_task && i < r->rows; i++) {
+        p.ret_mean = r->means == NULL ? NULL : &r->means[i];
+        p.ret_inverse = r->inverses == NULL ? NULL : &r->inverses[i];
+        r->kernels->layernorm_f32(&p, r->x + i * p.n, r->y + i * p.n);
+    }
+}
+
+/* Is t one element for each of a row, the dims of x from axis on? */
+static bool is_row(const struct shr_tensor *t, const struct shr_tensor *x, int axis)
+{
+    bool row = shr_tensor_count(t) == shr_dims_product(x->dim, axis, x->rank);
+    for (int i = 1; row && i <= x->rank - axis; i++) {
+        row = (i <= t->rank ? t->dim[t->rank - i] : 1) == x->dim[x->rank - i];
+    }
+    return row;
+}
+
 static int layer_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     const struct shr_tensor *t = c->in[0];
@@ -162,6 +194,20 @@ static int layer_forward(const struct shr_op_call *c, struct shr_err *err)
     float *y = c->out[0]->data;
     float *means = c->n_out > 1 && c->out[1] != NULL ? c->out[1]->data : NULL;
     float *inverses = c->n_out > 2 && c->out[2] != NULL ? c->out[2]->data : NULL;
+    const struct shr_tensor *bias = c->n_in > 2 ? c->in[2] : NULL;
+    if (n > 0 && is_row(c->in[1], t, axis) && (bias == NULL || is_row(bias, t, axis))) {
+        struct layer_rows r = {.kernels = c->kernels,
+                               .p = {.n = (size_t)n, .scale = c->in[1]->data, .epsilon = epsilon},
+                               .x = x,
+                               .y = y,
+                               .means = means,
+                               .inverses = inverses,
+                               .rows = (size_t)rows,
+                               .a_task = n >= TASK ? 1 : (size_t)(TASK / n)};
+        r.p.bias = bias == NULL ? NULL : bias->data;
+        shr_team_run(c->team, (r.rows + r.a_task - 1) / r.a_task, some_rows, &r);
+        return SHR_OK;
+    }
     for (int64_t i = 0; i < rows; i++) {
         double mean, inverse;
         row_statistics(x + i * n, n, epsilon, &mean, &inverse);
@@ -175,7 +221,7 @@ static int layer_forward(const struct shr_op_call *c, struct shr_err *err)
             inverses[i] = (float)inverse;
         }
     }
-    scale_and_shift(c->out[0], c->in[1], c->n_in > 2 ? c->in[2] : NULL);
+    scale_and_shift(c->out[0], c->in[1], bias);
     return SHR_OK;
 }
 

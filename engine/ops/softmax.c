@@ -42,6 +42,32 @@ static void softmax_row(const float *x, int64_t n, int64_t step, bool log_form, 
     }
 }
 
+enum { TASK = 4096 }; /* elements, about */
+
+struct rows {
+    const struct shr_kernels *kernels;
+    const float *x; /* (outer, n, inner) */
+    float *y;
+    int64_t n, inner;
+    bool log_form;
+    int64_t n_rows, a_task;
+};
+
+static void some_rows(void *arg, size_t task, size_t worker)
+{
+    (void)worker;
+    const struct rows *r = arg;
+    int64_t first = (int64_t)task * r->a_task, last = first + r->a_task;
+    for (int64_t i = first; i < last && i < r->n_rows; i++) {
+        int64_t at = i / r->inner * r->n * r->inner + i % r->inner;
+        if (r->inner == 1 && !r->log_form) {
+            r->kernels->softmax_f32((size_t)r->n, r->x + at, r->y + at);
+        } else {
+            softmax_row(r->x + at, r->n, r->inner, r->log_form, r->y + at);
+        }
+    }
+}
+
 static int run(const struct shr_op_call *c, bool log_form, struct shr_err *err)
 {
     const struct shr_tensor *x = c->in[0];
@@ -55,12 +81,11 @@ static int run(const struct shr_op_call *c, bool log_form, struct shr_err *err)
     int end = c->opset < 13 || x->rank == 0 ? x->rank : axis + 1;
     int64_t n = shr_dims_product(x->dim, axis, end), inner = shr_dims_product(x->dim, end, x->rank);
     int64_t outer = shr_dims_product(x->dim, 0, axis);
-    const float *from = x->data;
-    float *to = c->out[0]->data;
-    for (int64_t i = 0; i < outer * inner; i++) {
-        int64_t at = i / inner * n * inner + i % inner;
-        softmax_row(from + at, n, inner, log_form, to + at);
-    }
+    struct rows rows = {c->kernels, x->data, c->out[0]->data, n, inner, log_form};
+    rows.n_rows = outer * inner;
+    rows.a_task = n >= TASK ? 1 : TASK / (n == 0 ? 1 : n);
+    shr_team_run(c->team, (size_t)((rows.n_rows + rows.a_task - 1) / rows.a_task), some_rows,
+                 &rows);
     return SHR_OK;
 }
 

@@ -283,3 +283,29 @@ int64_t shr_op_macs(const struct shr_type *out, int n, const int64_t *dim)
     }
     return elements * each;
 }
+
+/* ── Elements ───────────────────────────────────────────────────────────────────────────────── */
+
+enum { BLOCK = 4096 }; /* elements of a task */
+
+struct act_work {
+    const struct shr_op_call *call;
+    enum shr_act act;
+    float lo, hi;
+    size_t n;
+};
+
+static void act_block(void *arg, size_t task, size_t worker)
+{
+    (void)worker;
+    const struct act_work *w = arg;
+    const size_t at = task * BLOCK, n = w->n - at < BLOCK ? w->n - at : BLOCK;
+    w->call->kernels->act_f32(n, (const float *)w->call->in[0]->data + at, w->act, w->lo, w->hi,
+                              (float *)w->call->out[0]->data + at);
+}
+
+void shr_op_act(const struct shr_op_call *c, enum shr_act act, float lo, float hi)
+{
+    struct act_work w = {c, act, lo, hi, (size_t)shr_tensor_count(c->in[0])};
+    shr_team_run(c->team, (w.n + BLOCK - 1) / BLOCK, act_block, &w);
+}

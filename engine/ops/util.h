@@ -90,6 +90,9 @@ int64_t shr_dims_product(const int64_t *dim, int from, int to);
 /* Elements of the output times the product of n dims, for macs; -1 when it does not fit. */
 int64_t shr_op_macs(const struct shr_type *out, int n, const int64_t *dim);
 
+/* y = act(x), float32, of all elements of input 0; in blocks, by the team. */
+void shr_op_act(const struct shr_op_call *c, enum shr_act act, float lo, float hi);
+
 /* ── Walks ──────────────────────────────────────────────────────────────────────────────────── */
 
 enum { SHR_WALK_MAX = 3 };

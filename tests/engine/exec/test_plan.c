@@ -119,7 +119,7 @@ static void folds_arithmetic_on_shapes(void **state)
 /* Random elementwise graphs of diamonds and views; *ret_names gets every value. */
 static struct shr_model *random_graph(struct shr_rng *rng, size_t n, const char **names)
 {
-    static const char *const UNARY[] = {"Relu", "Sigmoid", "Tanh"};
+    static const char *const UNARY[] = {"Relu", "Abs", "Tanh"};
     static const char *const BINARY[] = {"Add", "Mul", "Sub"};
     struct shr_model *m = build_model();
     struct shr_value *made[64];
@@ -182,6 +182,49 @@ static void reused_memory_does_not_change_results(void **state)
         shr_model_free(m);
     }
     assert_true(smaller > GRAPHS / 2);
+}
+
+/* Every way of splitting work gives the same bytes. */
+static void results_do_not_depend_on_threads(void **state)
+{
+    (void)state;
+    struct shr_rng rng;
+    shr_rng_init(&rng, 8);
+    struct shr_model *m = build_model();
+    m->opsets->version = 17;
+    struct shr_value *x = build_input(m, "x", SHR_DTYPE_F32, DIMS(3, 40, 31, 33));
+    struct shr_value *w = build_random(m, "w", SHR_DTYPE_F32, DIMS(24, 40, 3, 3), -1, 1, &rng);
+    struct shr_value *y = build_node(m, "Conv", "conv", x, w, NULL);
+    y = build_node(m, "Sigmoid", "sigmoid", y, NULL);
+    build_output(m, y);
+    y = build_node(m, "Tanh", "tanh", y, NULL);
+    y = build_node(m, "Add", "sum", y, y, NULL);
+    y = build_node(m, "MaxPool", "pool", y, NULL);
+    build_ints(m, "kernel_shape", (const int64_t[]){3, 3}, 2);
+    struct shr_value *z = build_node(m, "Transpose", "turned", y, NULL);
+    build_ints(m, "perm", (const int64_t[]){0, 1, 3, 2}, 4);
+    z = build_node(m, "MatMul", "product", y, z, NULL);
+    z = build_node(m, "Softmax", "softmax", z, NULL);
+    struct shr_value *gamma = build_random(m, "gamma", SHR_DTYPE_F32, DIMS(27), 0.5, 1.5, &rng);
+    build_output(m, build_node(m, "LayerNormalization", "norm", z, gamma, NULL));
+    build_output(m, build_node(m, "GlobalAveragePool", "mean", y, NULL));
+
+    struct shr_plan *one = build_plan(m, &(struct shr_plan_opts){.batch = 1});
+    build_fill(shr_plan_input(one, 0), -2, 2, &rng);
+    build_run(one);
+    for (int threads = 2; threads <= 5; threads++) {
+        struct shr_plan *many = build_plan(m, &(struct shr_plan_opts){.threads = threads});
+        memcpy(shr_plan_input(many, 0)->data, shr_plan_input(one, 0)->data,
+               shr_tensor_bytes(shr_plan_input(one, 0)));
+        build_run(many);
+        for (size_t o = 0; o < shr_plan_output_count(one); o++) {
+            assert_memory_equal(shr_plan_output(many, o)->data, shr_plan_output(one, o)->data,
+                                shr_tensor_bytes(shr_plan_output(one, o)));
+        }
+        shr_plan_free(many);
+    }
+    shr_plan_free(one);
+    shr_model_free(m);
 }
 
 static void keeps_values_that_are_asked_for(void **state)
@@ -274,6 +317,7 @@ int main(void)
         cmocka_unit_test(folds_what_is_constant),
         cmocka_unit_test(folds_arithmetic_on_shapes),
         cmocka_unit_test(reused_memory_does_not_change_results),
+        cmocka_unit_test(results_do_not_depend_on_threads),
         cmocka_unit_test(keeps_values_that_are_asked_for),
         cmocka_unit_test(names_the_node_that_does_not_run),
         cmocka_unit_test(stops_when_cancelled),
