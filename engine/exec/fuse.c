@@ -160,7 +160,10 @@ static void make_views(struct shr_graph *g)
 int shr__fuse(struct shr_model *model, struct shr_err *err)
 {
     struct shr_graph *g = &model->graph;
-    int rc = shr__fuse_qdq(g, err);
+    int rc = shr__fuse_qoperator(g, err);
+    if (rc == 0) {
+        rc = shr__fuse_qdq(g, err);
+    }
     if (rc == 0) {
         rc = shr__fuse_dynamic(g, err);
     }

@@ -51,14 +51,17 @@ enum {
     SHR__Q_BIAS_SCALE, /* of an int32 bias; omitted: x_scale * w_scale */
     SHR__Q_SLOTS
 };
-extern const struct shr_op shr__fused_qlinear; /* attributes: transB, relu, flip_x, flip_y */
-extern const struct shr_op shr__fused_qconv;   /* NHWC; those of Conv, relu, flip_x, flip_y */
+/* attributes: flip_x, flip_y, and act of Relu, or when y is quantized Clip */
+extern const struct shr_op shr__fused_qlinear; /* transB */
+extern const struct shr_op shr__fused_qconv;   /* NHWC; those of Conv */
 
-/* a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero; attributes: relu, flip (all of them) */
-extern const struct shr_op shr__fused_qadd;
+/* a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero; attributes: relu, flip (all of them).
+ * mul: the scales are one factor, by one step at most from the float product that is rounded. */
+extern const struct shr_op shr__fused_qadd, shr__fused_qmul;
 extern const struct shr_op shr__fused_qmaxpool; /* uint8 NHWC; attributes of MaxPool */
-/* x, x_scale, x_zero, y_scale, y_zero: Relu and a new scale, through a table; flip */
-extern const struct shr_op shr__fused_qrelu;
+/* x, x_scale, x_zero, y_scale, y_zero; attribute flip. table: act (attributes) and a new scale,
+ * exactly. mean: of all pixels of uint8 NHWC, within a step. */
+extern const struct shr_op shr__fused_qtable, shr__fused_qmean;
 
 /* x, x_scale, x_zero (of DynamicQuantizeLinear), w, w_scale, w_zero, bias (float32): exactly
  * Cast(MatMulInteger) * (x_scale * w_scale) + bias. Attribute: relu. */
@@ -85,6 +88,7 @@ extern const struct shr_op shr__fused_copy; /* the same, where the output has by
 
 /* ── Parts of fuse_*.c ──────────────────────────────────────────────────────────────────────── */
 
+int shr__fuse_qoperator(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_qdq(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_dynamic(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_float(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;

@@ -8,72 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "exec/fuse.h"
-
-struct quant { /* what a DequantizeLinear reads */
-    struct shr_value *q, *scale, *zero;
-    int64_t axis, n; /* n scales along axis; 1 = for the tensor */
-};
-
-/* ── Recognizing ────────────────────────────────────────────────────────────────────────────── */
-
-static bool is_byte(const struct shr_value *v)
-{
-    return v->type.dtype == SHR_DTYPE_U8 || v->type.dtype == SHR_DTYPE_I8;
-}
-
-/* Scale and zero point of a QuantizeLinear or DequantizeLinear that this file understands. */
-static bool read_parameters(const struct shr_node *node, struct quant *ret)
-{
-    struct quant q = {.q = shr_node_in(node, 0),
-                      .scale = shr_node_in(node, 1),
-                      .zero = shr_node_in(node, 2),
-                      .axis = shr_node_int(node, "axis", 1)};
-    if (q.q == NULL || !shr_value_is_constant(q.scale) || !shr__fuse_is_f32(q.scale) ||
-        q.scale->constant.rank > 1 || shr_node_int(node, "block_size", 0) != 0) {
-        return false;
-    }
-    q.n = shr_tensor_count(&q.scale->constant);
-    if (q.n < 1 || (q.zero != NULL && (!shr_value_is_constant(q.zero) ||
-                                       shr_tensor_count(&q.zero->constant) != q.n))) {
-        return false;
-    }
-    q.axis += q.axis < 0 ? q.q->type.rank : 0;
-    *ret = q;
-    return true;
-}
-
-static bool is_dequantized(const struct shr_value *v, struct quant *ret)
-{
-    return v != NULL && shr_node_is(v->producer, "DequantizeLinear") && shr__fuse_is_f32(v) &&
-           read_parameters(v->producer, ret);
-}
-
-/* A dequantized 8-bit activation with one scale. */
-static bool is_activation(const struct shr_value *v, struct quant *ret)
-{
-    return is_dequantized(v, ret) && ret->n == 1 && is_byte(ret->q) &&
-           !shr_value_is_constant(ret->q);
-}
-
-/* A QuantizeLinear to 8 bits with one scale. */
-static bool is_quantizer(const struct shr_node *node, struct quant *ret)
-{
-    return shr_node_is(node, "QuantizeLinear") && shr__fuse_is_f32(shr_node_in(node, 0)) &&
-           shr_node_out(node, 0) != NULL && is_byte(shr_node_out(node, 0)) &&
-           read_parameters(node, ret) && ret->n == 1;
-}
-
-static double scalar(const struct shr_value *v)
-{
-    return v == NULL ? 0 : shr_tensor_get(&v->constant, 0);
-}
-
-static bool same_parameters(const struct quant *a, const struct quant *b)
-{
-    return a->n == 1 && b->n == 1 && scalar(a->scale) == scalar(b->scale) &&
-           scalar(a->zero) == scalar(b->zero);
-}
+#include "exec/fuse_quant.h"
 
 static bool is_max_pool(const struct shr_node *node)
 {
@@ -102,9 +37,9 @@ static int move_to_integers(struct shr_graph *g, struct shr_node *node, struct s
 static int push_down(struct shr_graph *g, struct shr_node **at, struct shr_err *err)
 {
     struct shr_node *node = *at, *before = node->next;
-    struct quant p;
+    struct shr__quant p;
     if (!(shr__fuse_only_moves(node) || is_max_pool(node)) ||
-        !is_activation(shr_node_in(node, 0), &p)) {
+        !shr__quant_is_activation(shr_node_in(node, 0), &p)) {
         return SHR_OK;
     }
     const struct shr_op *row = shr_node_in(node, 0)->producer->op;
@@ -123,9 +58,9 @@ static int push_down(struct shr_graph *g, struct shr_node **at, struct shr_err *
 static int pull_up(struct shr_graph *g, struct shr_node **at, bool *ret_moved, struct shr_err *err)
 {
     struct shr_node *quantize = *at, *node;
-    struct quant p;
+    struct shr__quant p;
     *ret_moved = false;
-    if (!is_quantizer(quantize, &p) || (node = p.q->producer) == NULL ||
+    if (!shr__quant_is_quantizer(quantize, &p) || (node = p.q->producer) == NULL ||
         shr_value_single_use(p.q) != quantize ||
         !(shr__fuse_only_moves(node) || is_max_pool(node))) {
         return SHR_OK;
@@ -146,30 +81,46 @@ static int pull_up(struct shr_graph *g, struct shr_node **at, bool *ret_moved, s
 }
 
 /* Q(DQ(q)) with the same parameters is q, and Q(Relu(x)) is Q(x) when real 0 is the smallest
- * integer. */
+ * integer; Clip likewise when its bounds lie outside of what the integers can tell. */
 static void simplify_quantizer(struct shr_graph *g, struct shr_node *node)
 {
-    struct quant to, from;
-    if (!is_quantizer(node, &to)) {
+    struct shr__quant to, from;
+    struct shr__act act;
+    if (!shr__quant_is_quantizer(node, &to)) {
         return;
     }
     struct shr_value *out = shr_node_out(node, 0);
-    double smallest = out->type.dtype == SHR_DTYPE_U8 ? 0 : INT8_MIN;
-    while (shr_node_is(to.q->producer, "Relu") && scalar(to.zero) == smallest) {
+    while (shr__fuse_read_act(to.q->producer, &act) &&
+           shr__quant_implies(&to, out->type.dtype, &act)) {
         to.q = shr_node_in(to.q->producer, 0);
         shr_node_set_input(node, 0, to.q);
     }
-    if (is_activation(to.q, &from) && same_parameters(&to, &from) &&
+    if (shr__quant_is_activation(to.q, &from) && shr__quant_same(&to, &from) &&
         from.q->type.dtype == out->type.dtype && !out->is_output && !out->captured) {
         shr_value_replace_uses(out, from.q);
         shr_graph_remove_node(g, node);
     }
 }
 
+/* A MaxPool of bytes works on them as they lie. */
+static int take_max_pool(struct shr_graph *g, struct shr_node **at, struct shr_err *err)
+{
+    struct shr_node *node = *at;
+    if (!is_max_pool(node) || !shr__quant_is_byte(shr_node_in(node, 0))) {
+        return SHR_OK;
+    }
+    struct shr_value *x = shr_node_in(node, 0), *y = shr_node_out(node, 0);
+    struct shr__cut cut = shr__fuse_cut(g, node);
+    return shr__fuse_put(g, &cut, &shr__fused_qmaxpool, &x, 1, y, at, err);
+}
+
 static int move_all(struct shr_graph *g, struct shr_err *err)
 {
     for (struct shr_node *node = g->first_node; node != NULL; node = node->next) {
-        int rc = push_down(g, &node, err);
+        int rc = take_max_pool(g, &node, err);
+        if (rc == 0) {
+            rc = push_down(g, &node, err);
+        }
         if (rc != 0) {
             return rc;
         }
@@ -193,14 +144,16 @@ static int move_all(struct shr_graph *g, struct shr_err *err)
 /* ── Products ───────────────────────────────────────────────────────────────────────────────── */
 
 struct product {
-    struct quant x, w, y;
+    struct shr__quant x, w, y;
     struct shr_value *bias, *bias_scale;
     int64_t channels;
     bool conv;
-    struct shr_node *add, *relu, *quantize; /* behind the product; NULL = none */
+    struct shr_node *add, *clip, *quantize; /* behind the product; NULL = none */
+    struct shr__act act;                    /* of clip: Relu, or Clip when it is quantized */
 };
 
-static bool weight_axis_fits(const struct shr_node *node, const struct quant *w, int64_t *ret_n)
+static bool weight_axis_fits(const struct shr_node *node, const struct shr__quant *w,
+                             int64_t *ret_n)
 {
     const struct shr_tensor *t = &w->q->constant;
     int64_t axis = 0;
@@ -217,10 +170,10 @@ static bool weight_axis_fits(const struct shr_node *node, const struct quant *w,
 /* Is v a bias for n channels: float32, or int32 behind DequantizeLinear? */
 static bool read_bias(struct shr_value *v, int64_t n, struct product *p)
 {
-    struct quant b;
-    if (is_dequantized(v, &b) && shr_value_is_constant(b.q) &&
+    struct shr__quant b;
+    if (shr__quant_is_dequantized(v, &b) && shr_value_is_constant(b.q) &&
         b.q->constant.dtype == SHR_DTYPE_I32 && shr_tensor_count(&b.q->constant) == n &&
-        (b.n == 1 || b.n == n) && scalar(b.zero) == 0) {
+        (b.n == 1 || b.n == n) && shr__quant_scalar(b.zero) == 0) {
         p->bias = b.q;
         p->bias_scale = b.scale;
         return true;
@@ -247,16 +200,34 @@ static bool read_product(const struct shr_node *node, struct product *p)
 {
     *p = (struct product){.conv = shr_node_is(node, "Conv")};
     if (!(p->conv || shr_node_is(node, "MatMul") || shr_node_is(node, "Gemm")) ||
-        !is_activation(shr_node_in(node, 0), &p->x) || !is_supported_product(node) ||
-        !is_dequantized(shr_node_in(node, 1), &p->w) || !shr_value_is_constant(p->w.q) ||
-        !is_byte(p->w.q) || !weight_axis_fits(node, &p->w, &p->channels)) {
+        !shr__quant_is_activation(shr_node_in(node, 0), &p->x) || !is_supported_product(node) ||
+        !shr__quant_is_dequantized(shr_node_in(node, 1), &p->w) || !shr_value_is_constant(p->w.q) ||
+        !shr__quant_is_byte(p->w.q) || !weight_axis_fits(node, &p->w, &p->channels)) {
         return false;
     }
     struct shr_value *bias = shr_node_in(node, 2);
     return bias == NULL || read_bias(bias, p->channels, p);
 }
 
-/* What follows: the Add of MatMul's bias, a Relu, a QuantizeLinear. */
+/* The node that alone reads the output of another; NULL = there is none. */
+static struct shr_node *behind(const struct shr_node *node)
+{
+    const struct shr_value *out = shr_node_out(node, 0);
+    return out == NULL ? NULL : shr_value_single_use(out);
+}
+
+static void read_clip(const struct shr_node *last, struct product *p)
+{
+    struct shr_node *next = behind(last);
+    if (shr__fuse_read_act(next, &p->act) &&
+        (p->act.kind == SHR_ACT_RELU || p->act.kind == SHR_ACT_CLIP)) {
+        p->clip = next;
+    } else {
+        p->act = (struct shr__act){SHR_ACT_NONE, 0, 0};
+    }
+}
+
+/* What follows: the Add of MatMul's bias, a Relu or Clip, a QuantizeLinear. */
 static void read_followers(const struct shr_node *node, struct product *p)
 {
     const struct shr_node *last = node;
@@ -270,28 +241,39 @@ static void read_followers(const struct shr_node *node, struct product *p)
             last = add;
         }
     }
-    p->relu = shr__fuse_next(last, "Relu");
-    last = p->relu == NULL ? last : p->relu;
-    struct shr_node *quantize = shr__fuse_next(last, "QuantizeLinear");
-    p->quantize = is_quantizer(quantize, &p->y) ? quantize : NULL;
+    read_clip(last, p);
+    p->quantize = behind(p->clip == NULL ? last : p->clip);
+    if (!shr__quant_is_quantizer(p->quantize, &p->y)) {
+        p->quantize = NULL;
+    }
+    if (p->quantize == NULL && p->act.kind == SHR_ACT_CLIP) {
+        p->clip = NULL;
+        p->act.kind = SHR_ACT_NONE;
+    }
 }
 
-/* A float bias is rounded to the accumulator's grid when the output is quantized; that must be
- * finer than the output's, and fit. */
+/* A bias that is not on the accumulator's grid is rounded to it when the output is quantized; the
+ * grid must be finer than the output's, and the bias fit. */
 static bool bias_fits(const struct product *p)
 {
-    const double FINE = 1.0 / 16, MAX_BIAS = 1 << 30;
+    const double FINE = 1.0 / 16, MAX_BIAS = 1 << 30, SAME = 1e-6;
+    const bool exact = p->bias != NULL && p->bias->constant.dtype == SHR_DTYPE_I32;
     if (p->bias == NULL || p->quantize == NULL) {
         return true;
     }
     for (int64_t i = 0; i < p->channels; i++) {
-        double grid = scalar(p->x.scale) * shr_tensor_get(&p->w.scale->constant, i % p->w.n);
-        double b = shr_tensor_get(&p->bias->constant, i);
-        if (p->bias_scale != NULL) {
-            b *= shr_tensor_get(&p->bias_scale->constant,
-                                i % shr_tensor_count(&p->bias_scale->constant));
+        double grid =
+            shr__quant_scalar(p->x.scale) * shr_tensor_get(&p->w.scale->constant, i % p->w.n);
+        double unit = !exact ? 1
+                      : p->bias_scale == NULL
+                          ? grid
+                          : shr_tensor_get(&p->bias_scale->constant,
+                                           i % shr_tensor_count(&p->bias_scale->constant));
+        double b = shr_tensor_get(&p->bias->constant, i) * unit;
+        if (exact && fabs(unit - grid) <= SAME * grid) {
+            continue;
         }
-        if (!(fabs(b / grid) < MAX_BIAS) || !(grid < FINE * scalar(p->y.scale))) {
+        if (!(fabs(b / grid) < MAX_BIAS) || !(grid < FINE * shr__quant_scalar(p->y.scale))) {
             return false;
         }
     }
@@ -306,7 +288,7 @@ static int64_t is_signed(const struct shr_value *v)
 static int set_flags(struct shr_graph *g, struct shr_node *node, const struct product *p,
                      int64_t flip_y, struct shr_err *err)
 {
-    int rc = shr_node_set_int(g, node, "relu", p->relu != NULL, err);
+    int rc = shr__fuse_set_act(g, node, p->act, err);
     if (rc == 0) {
         rc = shr_node_set_int(g, node, "flip_x", is_signed(p->x.q), err);
     }
@@ -350,9 +332,11 @@ static int fuse_product(struct shr_graph *g, struct shr_node **at, struct shr_er
     read_followers(node, &p);
     if (!bias_fits(&p)) {
         p.quantize = NULL;
+        p.clip = p.act.kind == SHR_ACT_CLIP ? NULL : p.clip;
+        p.act.kind = p.clip == NULL ? SHR_ACT_NONE : p.act.kind;
     }
 
-    struct shr_node *const chain[] = {p.add, p.relu, p.quantize};
+    struct shr_node *const chain[] = {p.add, p.clip, p.quantize};
     struct shr_value *y = shr_node_out(node, 0);
     for (size_t i = 0; i < SHR_COUNT_OF(chain); i++) {
         if (chain[i] != NULL) {
@@ -363,67 +347,13 @@ static int fuse_product(struct shr_graph *g, struct shr_node **at, struct shr_er
     return put_product(g, at, &p, y, err);
 }
 
-/* ── Elementwise ────────────────────────────────────────────────────────────────────────────── */
-
-/* The step in place of the node. Its activations are all of one type. */
-static int put_elementwise(struct shr_graph *g, struct shr_node **at, const struct shr_op *row,
-                           struct shr_value *const *in, size_t n_in, struct shr_value *out,
-                           struct shr_err *err)
-{
-    struct shr__cut cut = shr__fuse_cut(g, *at);
-    int rc = shr__fuse_put(g, &cut, row, in, n_in, out, at, err);
-    return rc != 0 ? rc : shr_node_set_int(g, *at, "flip", is_signed(out), err);
-}
-
-static int fuse_add(struct shr_graph *g, struct shr_node **at, struct shr_err *err)
-{
-    struct shr_node *node = *at;
-    struct quant a, b, y;
-    if (!shr_node_is(node, "Add") || !is_activation(shr_node_in(node, 0), &a) ||
-        !is_activation(shr_node_in(node, 1), &b) || !shr_type_equal(&a.q->type, &b.q->type)) {
-        return SHR_OK;
-    }
-    struct shr_node *relu = shr__fuse_next(node, "Relu");
-    struct shr_node *quantize = shr__fuse_next(relu == NULL ? node : relu, "QuantizeLinear");
-    if (!is_quantizer(quantize, &y) || shr_node_out(quantize, 0)->type.dtype != a.q->type.dtype) {
-        return SHR_OK;
-    }
-
-    struct shr_value *out = shr_node_out(quantize, 0);
-    shr_graph_remove_node(g, quantize);
-    if (relu != NULL) {
-        shr_graph_remove_node(g, relu);
-    }
-    struct shr_value *in[] = {a.q, a.scale, a.zero, b.q, b.scale, b.zero, y.scale, y.zero};
-    int rc = put_elementwise(g, at, &shr__fused_qadd, in, SHR_COUNT_OF(in), out, err);
-    return rc != 0 ? rc : shr_node_set_int(g, *at, "relu", relu != NULL, err);
-}
-
-/* Q(Relu(DQ(q))), with any scales. */
-static int fuse_relu(struct shr_graph *g, struct shr_node **at, struct shr_err *err)
-{
-    struct shr_node *node = *at, *quantize = shr__fuse_next(node, "QuantizeLinear");
-    struct quant x, y;
-    if (!shr_node_is(node, "Relu") || !is_activation(shr_node_in(node, 0), &x) ||
-        !is_quantizer(quantize, &y) || shr_node_out(quantize, 0)->type.dtype != x.q->type.dtype) {
-        return SHR_OK;
-    }
-    struct shr_value *out = shr_node_out(quantize, 0);
-    shr_graph_remove_node(g, quantize);
-    struct shr_value *in[] = {x.q, x.scale, x.zero, y.scale, y.zero};
-    return put_elementwise(g, at, &shr__fused_qrelu, in, SHR_COUNT_OF(in), out, err);
-}
-
 int shr__fuse_qdq(struct shr_graph *g, struct shr_err *err)
 {
     int rc = move_all(g, err);
     for (struct shr_node *node = g->first_node; rc == 0 && node != NULL; node = node->next) {
-        if (shr_node_is(node, "Add")) {
-            rc = fuse_add(g, &node, err);
-        } else if (shr_node_is(node, "Relu")) {
-            rc = fuse_relu(g, &node, err);
-        } else {
-            rc = fuse_product(g, &node, err);
+        rc = fuse_product(g, &node, err);
+        if (rc == 0) {
+            rc = shr__fuse_qmap(g, &node, err);
         }
     }
     return rc;

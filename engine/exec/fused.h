@@ -30,7 +30,8 @@ struct shr__qproduct {
     const float *bias_f32; /* (n) or NULL, of a float32 output */
     const float *scale;    /* (n) */
     enum shr_gemm_i8_out out;
-    enum shr_act act;
+    enum shr_act act;     /* NONE, RELU, or of bytes CLIP */
+    int32_t y_min, y_max; /* CLIP */
 };
 
 int shr__qproduct_init(struct shr__qproduct *ret, const struct shr_op_setup *c, int64_t n,

@@ -102,6 +102,8 @@ static int qconv_setup(struct shr_op_setup *c, struct shr_err *err)
     spec.bias_f32 = q.bias_f32;
     spec.y_zero = q.y_zero;
     spec.act = q.act;
+    spec.y_min = q.y_min;
+    spec.y_max = q.y_max;
     conv->kernels = c->kernels;
     conv->x_zero = q.x_zero;
     conv->i8 = c->kernels->conv_i8_new(&spec, &c->scratch);

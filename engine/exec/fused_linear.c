@@ -118,6 +118,8 @@ static int qlinear_setup(struct shr_op_setup *c, struct shr_err *err)
         .bias_f32 = q.bias_f32,
         .c_zero = q.y_zero,
         .act = q.act,
+        .c_min = q.y_min,
+        .c_max = q.y_max,
         .ldc = s.n,
     };
     c->state = g;
@@ -130,6 +132,7 @@ static int qlinear_forward(const struct shr_op_call *c, struct shr_err *err)
     struct shr_gemm_i8 g = *(const struct shr_gemm_i8 *)c->state;
     g.a = c->in[0]->data;  /* (m, k) */
     g.c = c->out[0]->data; /* (m, n) */
+    g.team = c->team;
     c->kernels->gemm_i8(&g);
     return SHR_OK;
 }
@@ -197,6 +200,7 @@ static int dynamic_forward(const struct shr_op_call *c, struct shr_err *err)
     g.a_zero = ((const uint8_t *)c->in[SHR__D_X_ZERO]->data)[0];
     g.scale = scale;
     g.c = c->out[0]->data; /* (m, n) */
+    g.team = c->team;
     c->kernels->gemm_i8(&g);
     return SHR_OK;
 }

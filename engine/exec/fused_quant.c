@@ -124,7 +124,7 @@ int shr__qproduct_init(struct shr__qproduct *ret, const struct shr_op_setup *c, 
         .x_zero = shr__fused_zero(c->in[SHR__Q_X_ZERO], shr_node_int(c->node, "flip_x", 0) != 0),
         .y_zero = shr__fused_zero(c->in[SHR__Q_Y_ZERO], shr_node_int(c->node, "flip_y", 0) != 0),
         .out = y_scale == NULL ? SHR_GEMM_F32 : SHR_GEMM_U8,
-        .act = shr__fused_act(c->node),
+        .act = shr__fuse_act_of(c->node).kind,
     };
     float *scale = NULL;
     int rc = shr__fused_memory(c, (size_t)n, sizeof *scale, &scale, err);
@@ -132,10 +132,21 @@ int shr__qproduct_init(struct shr__qproduct *ret, const struct shr_op_setup *c, 
         return rc;
     }
     for (int64_t i = 0; i < n; i++) {
-        double s = nth(c->in[SHR__Q_X_SCALE], i) * nth(c->in[SHR__Q_W_SCALE], i);
-        scale[i] = (float)(y_scale == NULL ? s : s / nth(y_scale, i));
+        /* in float32 as QLinearConv of ONNX Runtime does, whose integers are then the same */
+        float s = (float)nth(c->in[SHR__Q_X_SCALE], i) * (float)nth(c->in[SHR__Q_W_SCALE], i);
+        scale[i] = y_scale == NULL ? s : s / (float)nth(y_scale, i);
     }
     q.scale = scale;
+    if (q.act == SHR_ACT_CLIP) {
+        struct shr__act act = shr__fuse_act_of(c->node);
+        float y = shr__fused_scale(y_scale);
+        uint8_t bounds[2];
+        c->kernels->quantize_u8(1, &act.lo, y, q.y_zero, &bounds[0]);
+        c->kernels->quantize_u8(1, &act.hi, y, q.y_zero, &bounds[1]);
+        q.y_min = bounds[0];
+        q.y_max = bounds[1];
+        q.act = q.y_min == 0 && q.y_max == UINT8_MAX ? SHR_ACT_NONE : SHR_ACT_CLIP;
+    }
     rc = shr__fused_weight(c, SHR__Q_W, SHR__Q_W_ZERO, n, &q.w, &q.w_zero, err);
     if (rc == 0) {
         rc = prepare_bias(&q, c, n, err);
@@ -182,32 +193,70 @@ static int qadd_forward(const struct shr_op_call *c, struct shr_err *err)
 }
 
 const struct shr_op shr__fused_qadd = {SHR__FUSED_ROW("QAdd"), .setup = qadd_setup,
-                                       .forward = qadd_forward, .in_place = true};
+                                       .forward = qadd_forward, .in_place = 1 | 1 << 3};
 
-/* ── Relu ───────────────────────────────────────────────────────────────────────────────────── */
+/* ── Mul ────────────────────────────────────────────────────────────────────────────────────── */
 
-/* The table holds, for each of the 256 inputs, what DequantizeLinear, Relu and QuantizeLinear
- * make of it. */
-static int qrelu_setup(struct shr_op_setup *c, struct shr_err *err)
+static int qmul_setup(struct shr_op_setup *c, struct shr_err *err)
+{
+    bool flip = shr_node_int(c->node, "flip", 0) != 0;
+    struct shr_mul_u8 *mul = NULL;
+    int rc = shr__fused_memory(c, 1, sizeof *mul, &mul, err);
+    if (rc != 0) {
+        return rc;
+    }
+    *mul = (struct shr_mul_u8){
+        .n = (size_t)shr_tensor_count(c->out[0]),
+        .a_zero = shr__fused_zero(c->in[2], flip),
+        .b_zero = shr__fused_zero(c->in[5], flip),
+        .y_zero = shr__fused_zero(c->in[7], flip),
+        .scale = (float)((double)shr__fused_scale(c->in[1]) * (double)shr__fused_scale(c->in[4]) /
+                         (double)shr__fused_scale(c->in[6])),
+    };
+    c->state = mul;
+    return SHR_OK;
+}
+
+static int qmul_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    (void)err;
+    struct shr_mul_u8 mul = *(const struct shr_mul_u8 *)c->state;
+    mul.a = c->in[0]->data;
+    mul.b = c->in[3]->data;
+    mul.y = c->out[0]->data;
+    c->kernels->mul_u8(&mul);
+    return SHR_OK;
+}
+
+const struct shr_op shr__fused_qmul = {SHR__FUSED_ROW("QMul"), .setup = qmul_setup,
+                                       .forward = qmul_forward, .in_place = 1 | 1 << 3};
+
+/* ── Tables ─────────────────────────────────────────────────────────────────────────────────── */
+
+/* Holds, for each of the 256 inputs, what DequantizeLinear, the activation and QuantizeLinear make
+ * of it. */
+static int qtable_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     bool flip = shr_node_int(c->node, "flip", 0) != 0;
     float x_scale = shr__fused_scale(c->in[1]), y_scale = shr__fused_scale(c->in[3]);
     int32_t x_zero = shr__fused_zero(c->in[2], flip), y_zero = shr__fused_zero(c->in[4], flip);
+    struct shr__act act = shr__fuse_act_of(c->node);
+    float real[UINT8_MAX + 1];
     uint8_t *table = NULL;
-    int rc = shr__fused_memory(c, UINT8_MAX + 1, 1, &table, err);
+    int rc = shr__fused_memory(c, SHR_COUNT_OF(real), 1, &table, err);
     if (rc != 0) {
         return rc;
     }
     for (int32_t i = 0; i <= UINT8_MAX; i++) {
-        float real = (float)(i - x_zero) * x_scale;
-        c->kernels->relu_f32(1, &real, &real);
-        c->kernels->quantize_u8(1, &real, y_scale, y_zero, &table[i]);
+        real[i] = (float)(i - x_zero) * x_scale;
     }
+    c->kernels->act_f32(SHR_COUNT_OF(real), real, act.kind, act.lo, act.hi, real);
+    c->kernels->quantize_u8(SHR_COUNT_OF(real), real, y_scale, y_zero, table);
     c->state = table;
     return SHR_OK;
 }
 
-static int qrelu_forward(const struct shr_op_call *c, struct shr_err *err)
+static int qtable_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
     c->kernels->lut_u8((size_t)shr_tensor_count(c->out[0]), c->in[0]->data, c->state,
@@ -215,5 +264,51 @@ static int qrelu_forward(const struct shr_op_call *c, struct shr_err *err)
     return SHR_OK;
 }
 
-const struct shr_op shr__fused_qrelu = {SHR__FUSED_ROW("QRelu"), .setup = qrelu_setup,
-                                        .forward = qrelu_forward, .in_place = true};
+const struct shr_op shr__fused_qtable = {SHR__FUSED_ROW("QTable"), .setup = qtable_setup,
+                                         .forward = qtable_forward, .in_place = 1};
+
+/* ── Means ──────────────────────────────────────────────────────────────────────────────────── */
+
+struct mean {
+    int32_t x_zero, y_zero;
+    float scale;
+    size_t pixels, channels;
+};
+
+/* x (n, pixels…, channels) */
+static int qmean_setup(struct shr_op_setup *c, struct shr_err *err)
+{
+    const struct shr_tensor *x = c->in[0];
+    bool flip = shr_node_int(c->node, "flip", 0) != 0;
+    struct mean *mean = NULL;
+    int rc = shr__fused_memory(c, 1, sizeof *mean, &mean, err);
+    if (rc != 0) {
+        return rc;
+    }
+    mean->pixels = (size_t)shr_dims_product(x->dim, 1, x->rank - 1);
+    mean->channels = (size_t)x->dim[x->rank - 1];
+    mean->x_zero = shr__fused_zero(c->in[2], flip);
+    mean->y_zero = shr__fused_zero(c->in[4], flip);
+    mean->scale = (float)((double)shr__fused_scale(c->in[1]) / (double)shr__fused_scale(c->in[3]) /
+                          (double)(mean->pixels == 0 ? 1 : mean->pixels));
+    c->state = mean;
+    return SHR_OK;
+}
+
+static int qmean_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    (void)err;
+    const struct mean *mean = c->state;
+    const uint8_t *x = c->in[0]->data;
+    uint8_t *y = c->out[0]->data;
+    for (int64_t i = 0; i < c->in[0]->dim[0]; i++) {
+        c->kernels->mean_u8(mean->pixels, mean->channels, x, mean->x_zero, mean->scale,
+                            mean->y_zero, y);
+        x += mean->pixels * mean->channels;
+        y += mean->channels;
+    }
+    return SHR_OK;
+}
+
+const struct shr_op shr__fused_qmean = {SHR__FUSED_ROW("QMean"), .setup = qmean_setup,
+                                        .forward = qmean_forward};

@@ -120,7 +120,9 @@ static const struct shr__layout_rule FUSED[] = {
     {&shr__fused_qconv, .image = SHR__ALWAYS, .bytes = SHR__ALWAYS, .slots = 1},
     {&shr__fused_qmaxpool, .image = SHR__ALWAYS, .bytes = SHR__ALWAYS, .slots = 1},
     {&shr__fused_qadd, .image = SHR__FOLLOWS, .bytes = SHR__ALWAYS, .slots = 1 | 1 << 3},
-    {&shr__fused_qrelu, .image = SHR__FOLLOWS, .bytes = SHR__ALWAYS, .slots = 1},
+    {&shr__fused_qmul, .image = SHR__FOLLOWS, .bytes = SHR__ALWAYS, .slots = 1 | 1 << 3},
+    {&shr__fused_qtable, .image = SHR__FOLLOWS, .bytes = SHR__ALWAYS, .slots = 1},
+    {&shr__fused_qmean, .image = SHR__ALWAYS, .bytes = SHR__ALWAYS, .slots = 1},
 };
 
 #define UNARY(name_)                                                                               \

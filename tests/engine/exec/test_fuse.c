@@ -291,8 +291,117 @@ static void relu_between_scales_is_a_table(void **state)
         struct shr_value *x = build_input(m, "x", SHR_DTYPE_F32, DIMS(-1, 50));
         struct shr_value *y = build_node(m, "Relu", "relu", qdq(m, x, s8 ? &X_S8 : &X_U8), NULL);
         build_output(m, quantize(m, y, s8 ? &to_s8 : &to_u8));
-        build_expect_equal(m, s8 ? "Quantize QRelu Flip" : "QuantizeLinear QRelu", 0, 0, &rng);
+        build_expect_equal(m, s8 ? "Quantize QTable Flip" : "QuantizeLinear QTable", 0, 0, &rng);
     }
+}
+
+static void a_function_between_scales_is_a_table(void **state)
+{
+    (void)state;
+    static const char *const NAMES[] = {"Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"};
+    struct shr_rng rng;
+    shr_rng_init(&rng, 17);
+    const struct scale to_u8 = {0.008, 128, SHR_DTYPE_U8}, to_s8 = {0.008, 0, SHR_DTYPE_I8};
+    for (size_t i = 0; i < 2 * SHR_COUNT_OF(NAMES); i++) {
+        bool s8 = i % 2 != 0;
+        struct shr_model *m = build_model();
+        struct shr_value *x = build_input(m, "x", SHR_DTYPE_F32, DIMS(-1, 50));
+        struct shr_value *y = build_node(m, NAMES[i / 2], "f", qdq(m, x, s8 ? &X_S8 : &X_U8), NULL);
+        build_output(m, quantize(m, y, s8 ? &to_s8 : &to_u8));
+        build_expect_equal(m, s8 ? "Quantize QTable Flip" : "QuantizeLinear QTable", 1, 0.02, &rng);
+    }
+}
+
+static void mul_of_integers_is_one_step(void **state)
+{
+    (void)state;
+    struct shr_rng rng;
+    shr_rng_init(&rng, 18);
+    const struct scale b = {0.013, 101, SHR_DTYPE_U8}, y = {0.01, 90, SHR_DTYPE_U8};
+    struct shr_model *m = build_model();
+    struct shr_value *x1 = build_input(m, "x1", SHR_DTYPE_F32, DIMS(-1, 50));
+    struct shr_value *x2 = build_input(m, "x2", SHR_DTYPE_F32, DIMS(-1, 50));
+    struct shr_value *product = build_node(m, "Mul", "m", qdq(m, x1, &X_U8), qdq(m, x2, &b), NULL);
+    build_output(m, quantize(m, product, &y));
+    build_expect_equal(m, "QuantizeLinear QuantizeLinear QMul", 1, 0.02, &rng);
+}
+
+static void concat_moves_integers_of_one_scale(void **state)
+{
+    (void)state;
+    struct shr_rng rng;
+    shr_rng_init(&rng, 19);
+    const struct scale b = {0.013, 101, SHR_DTYPE_U8};
+    struct shr_model *m = build_model();
+    struct shr_value *x1 = build_input(m, "x1", SHR_DTYPE_F32, DIMS(-1, 50));
+    struct shr_value *x2 = build_input(m, "x2", SHR_DTYPE_F32, DIMS(-1, 30));
+    struct shr_value *both = build_node(m, "Concat", "c", qdq(m, x1, &X_U8), qdq(m, x2, &b), NULL);
+    build_int(m, "axis", 1);
+    build_output(m, quantize(m, both, &b));
+    build_expect_equal(m, "QuantizeLinear QuantizeLinear QTable Concat", 0, 0, &rng);
+}
+
+/* Conv, Clip with bounds inside of what the integers can tell, mean of the pixels. */
+static void clips_and_means_stay_integers(void **state)
+{
+    (void)state;
+    struct shr_rng rng;
+    shr_rng_init(&rng, 20);
+    const struct weight w = {SHR_DTYPE_I8, true, 0};
+    const struct scale s[] = {{0.02, 100, SHR_DTYPE_U8}, {0.02, -10, SHR_DTYPE_I8}};
+    for (int s8 = 0; s8 < 2; s8++) {
+        struct shr_model *m = build_model();
+        struct shr_value *x = build_input(m, "x", SHR_DTYPE_F32, DIMS(-1, 3, 8, 8));
+        struct shr_value *y = qdq(m, x, s8 ? &X_S8 : &X_U8);
+        y = build_node(m, "Conv", "conv", y, weight(m, DIMS(4, 3, 3, 3), &w, &rng), NULL);
+        y = build_node(m, "Clip", "clip", y, build_scalar(m, "low", SHR_DTYPE_F32, -0.3),
+                       build_scalar(m, "high", SHR_DTYPE_F32, 0.5), NULL);
+        y = qdq(m, y, &s[s8]);
+        y = build_node(m, "GlobalAveragePool", "mean", y, NULL);
+        build_output(m, dequantize(m, quantize(m, y, &s[s8]), &s[s8]));
+        build_expect_equal(m, "Quantize QConv QMean Dequantize", 0.02 * 1.001, 0.1, &rng);
+    }
+}
+
+/* Relu6 whose bounds are those of the integers leaves no trace, also far from the product. */
+static void a_clip_that_the_integers_imply_vanishes(void **state)
+{
+    (void)state;
+    struct shr_rng rng;
+    shr_rng_init(&rng, 21);
+    const struct scale six = {6.0 / 255, 0, SHR_DTYPE_U8};
+    struct shr_model *m = build_model();
+    struct shr_value *x = build_input(m, "x", SHR_DTYPE_F32, DIMS(-1, 20));
+    struct shr_value *y = build_node(m, "Clip", "clip", x, build_scalar(m, "low", SHR_DTYPE_F32, 0),
+                                     build_scalar(m, "high", SHR_DTYPE_F32, 6), NULL);
+    build_output(m, quantize(m, y, &six));
+    build_expect_equal(m, "QuantizeLinear", 0, 0, &rng);
+}
+
+static void qoperators_are_the_same_steps(void **state)
+{
+    (void)state;
+    struct shr_rng rng;
+    shr_rng_init(&rng, 22);
+    struct shr_model *m = build_model();
+    struct shr_value *x = build_input(m, "x", SHR_DTYPE_U8, DIMS(-1, 3, 8, 8));
+    struct shr_value *scale = build_scalar(m, "s", SHR_DTYPE_F32, 0.03);
+    struct shr_value *zero = build_scalar(m, "z", SHR_DTYPE_U8, 120);
+    struct shr_value *w_zero = build_random(m, "wz", SHR_DTYPE_I8, DIMS(4), 0, 0, &rng);
+    struct shr_value *y =
+        build_node(m, "QLinearConv", "conv", x, scale, zero,
+                   build_random(m, "w", SHR_DTYPE_I8, DIMS(4, 3, 3, 3), -60, 60, &rng),
+                   build_random(m, "ws", SHR_DTYPE_F32, DIMS(4), 0.001, 0.01, &rng), w_zero, scale,
+                   zero, build_random(m, "b", SHR_DTYPE_I32, DIMS(4), -500, 500, &rng), NULL);
+    y = build_node(m, "MaxPool", "pool", y, NULL);
+    build_ints(m, "kernel_shape", (const int64_t[]){2, 2}, 2);
+    y = build_node(m, "Flatten", "flat", y, NULL);
+    y = build_node(m, "QLinearMatMul", "y", y, scale, zero,
+                   build_random(m, "v", SHR_DTYPE_I8, DIMS(100, 9), -60, 60, &rng),
+                   build_random(m, "vs", SHR_DTYPE_F32, DIMS(9), 0.001, 0.01, &rng),
+                   build_random(m, "vz", SHR_DTYPE_I8, DIMS(9), 0, 0, &rng), scale, zero, NULL);
+    build_output(m, y);
+    build_expect_equal(m, "ToNhwc QConv QMaxPool FromNhwc QLinear", 0, 0, &rng);
 }
 
 /* ── Dynamic int8 ───────────────────────────────────────────────────────────────────────────── */
@@ -379,6 +488,12 @@ int main(void)
         cmocka_unit_test(a_cnn_stays_in_nhwc_integers),
         cmocka_unit_test(quantization_moves_up_to_the_product),
         cmocka_unit_test(relu_between_scales_is_a_table),
+        cmocka_unit_test(a_function_between_scales_is_a_table),
+        cmocka_unit_test(mul_of_integers_is_one_step),
+        cmocka_unit_test(concat_moves_integers_of_one_scale),
+        cmocka_unit_test(clips_and_means_stay_integers),
+        cmocka_unit_test(a_clip_that_the_integers_imply_vanishes),
+        cmocka_unit_test(qoperators_are_the_same_steps),
         cmocka_unit_test(dynamic_products_are_one_step),
 #ifdef SHR_CHAOS
         cmocka_unit_test(any_allocation_may_fail),
