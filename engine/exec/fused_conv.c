@@ -46,7 +46,7 @@ static int conv_setup(struct shr_op_setup *c, struct shr_err *err)
     }
     spec.w = scaled != NULL ? scaled : w->data;
     conv->kernels = c->kernels;
-    conv->f32 = c->kernels->conv_nhwc_new(&spec, &c->scratch);
+    conv->f32 = c->kernels->conv_f32_new(&spec, &c->scratch);
     shr_mem_free(scaled);
     c->state = conv;
     return conv->f32 == NULL ? shr_op_fail(c->node, err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;
@@ -57,8 +57,8 @@ static int conv_forward(const struct shr_op_call *c, struct shr_err *err)
     (void)err;
     const struct conv *conv = c->state;
     const struct shr_tensor *residual = c->in[SHR__F_RESIDUAL];
-    c->kernels->conv_nhwc_run(conv->f32, c->in[0]->data, residual == NULL ? NULL : residual->data,
-                              c->out[0]->data, c->scratch, c->team);
+    c->kernels->conv_f32_run(conv->f32, c->in[0]->data, residual == NULL ? NULL : residual->data,
+                             c->out[0]->data, c->scratch, c->team);
     return SHR_OK;
 }
 
@@ -66,7 +66,7 @@ static void conv_finish(void *state)
 {
     struct conv *conv = state;
     if (conv->f32 != NULL) {
-        conv->kernels->conv_nhwc_free(conv->f32);
+        conv->kernels->conv_f32_free(conv->f32);
     }
     if (conv->i8 != NULL) {
         conv->kernels->conv_i8_free(conv->i8);

@@ -268,7 +268,7 @@ static struct shr_conv_f32 *direct_new(const struct shr_conv_f32_spec *spec, siz
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run_nhwc = conv_run, .free = conv_free};
+    conv->base = (struct shr_conv_f32){.run = conv_run, .free = conv_free};
     conv->s = *s;
     conv->act = f32_act_of(spec);
     conv->k = (size_t)(s->c / s->groups * s->kh * s->kw);
@@ -290,8 +290,8 @@ static struct shr_conv_f32 *direct_new(const struct shr_conv_f32_spec *spec, siz
     return &conv->base;
 }
 
-struct shr_conv_f32 *VF_NAME(conv_nhwc_new)(const struct shr_conv_f32_spec *spec,
-                                            size_t *ret_scratch)
+struct shr_conv_f32 *VF_NAME(conv_f32_new)(const struct shr_conv_f32_spec *spec,
+                                           size_t *ret_scratch)
 {
     const struct shr_conv_shape *s = &spec->shape;
     if (s->groups > 1 && s->groups == s->c && s->groups == s->oc) {

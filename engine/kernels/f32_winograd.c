@@ -402,7 +402,7 @@ struct shr_conv_f32 *VF_NAME(winograd_new)(const struct shr_conv_f32_spec *spec,
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run_nhwc = conv_run, .free = conv_free};
+    conv->base = (struct shr_conv_f32){.run = conv_run, .free = conv_free};
     conv->s = spec->shape;
     conv->act = f32_act_of(spec);
     conv->tile = (size_t)tile;

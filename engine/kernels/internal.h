@@ -127,8 +127,8 @@ static inline float shr__pool_scale(const struct shr_conv_shape *s, bool count_p
                                   void *packed);                                                   \
     void shr__gemm_f32_##isa(const struct shr_gemm_f32 *g);                                        \
     void shr__gemm_f32_team_##isa(const struct shr_gemm_f32 *g, struct shr_team *team);            \
-    struct shr_conv_f32 *shr__conv_nhwc_new_##isa(const struct shr_conv_f32_spec *spec,            \
-                                                  size_t *ret_scratch);                            \
+    struct shr_conv_f32 *shr__conv_f32_new_##isa(const struct shr_conv_f32_spec *spec,             \
+                                                 size_t *ret_scratch);                             \
     void shr__sigmoid_f32_##isa(size_t n, const float *x, float *y);                               \
     void shr__tanh_f32_##isa(size_t n, const float *x, float *y);                                  \
     void shr__exp_f32_##isa(size_t n, const float *x, float *y);                                   \
@@ -161,24 +161,15 @@ SHR__I8_ENTRIES(avx2)
 SHR__I8_ENTRIES(avxvnni)
 SHR__I8_ENTRIES(avx512vnni)
 
-/* Every float convolution begins with the functions that know the rest of it, so that a table can
- * hand shapes to a weaker implementation. */
+/* Every float convolution begins with the functions that know the rest of it. */
 struct shr_conv_f32 {
-    void (*run)(const struct shr_conv_f32 *conv, const float *x, float *y, void *scratch);
-    void (*run_nhwc)(const struct shr_conv_f32 *conv, const float *x, const float *residual,
-                     float *y, void *scratch, struct shr_team *team);
+    void (*run)(const struct shr_conv_f32 *conv, const float *x, const float *residual, float *y,
+                void *scratch, struct shr_team *team);
     void (*free)(struct shr_conv_f32 *conv);
 };
-struct shr_conv_f32 *shr__conv_f32_new_ref(const struct shr_conv_shape *s, const float *w,
-                                           const float *bias, enum shr_act act, int threads,
-                                           size_t *ret_scratch);
-struct shr_conv_f32 *shr__conv_f32_new_onednn(const struct shr_conv_shape *s, const float *w,
-                                              const float *bias, enum shr_act act, int threads,
-                                              size_t *ret_scratch);
-void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, float *y, void *scratch);
+void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, const float *residual,
+                       float *y, void *scratch, struct shr_team *team);
 void shr__conv_f32_free(struct shr_conv_f32 *conv);
-void shr__conv_nhwc_run(const struct shr_conv_f32 *conv, const float *x, const float *residual,
-                        float *y, void *scratch, struct shr_team *team);
 
 void shr__maxpool_u8_ref(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
 void shr__add_u8_ref(const struct shr_add_u8 *p);

@@ -158,23 +158,13 @@ struct shr_kernels {
                          const int32_t *zero, void *packed);
     void (*gemm_i8)(const struct shr_gemm_i8 *g);
 
-    /* Float convolution NCHW. w (oc, c/groups, kh, kw), bias (oc) or NULL. Shapes and machines that
-     * the fast path does not take are handed to the next weaker one inside; NULL = out of memory.
-     * scratch bytes, aligned to SHR_MEM_ALIGN, are given to run. */
-    struct shr_conv_f32 *(*conv_f32_new)(const struct shr_conv_shape *s, const float *w,
-                                         const float *bias, enum shr_act act, int threads,
-                                         size_t *ret_scratch);
-    void (*conv_f32_run)(const struct shr_conv_f32 *conv, const float *x, float *y, void *scratch);
-    void (*conv_f32_free)(struct shr_conv_f32 *conv);
-
     /* Float convolution NHWC. NULL = out of memory. scratch bytes, aligned to SHR_MEM_ALIGN, are
      * given to run. x (n, h, w, c); residual like y, or NULL; y (n, oh, ow, oc), which may be the
      * residual. team: NULL, or at most the threads of the spec. */
-    struct shr_conv_f32 *(*conv_nhwc_new)(const struct shr_conv_f32_spec *spec,
-                                          size_t *ret_scratch);
-    void (*conv_nhwc_run)(const struct shr_conv_f32 *conv, const float *x, const float *residual,
-                          float *y, void *scratch, struct shr_team *team);
-    void (*conv_nhwc_free)(struct shr_conv_f32 *conv);
+    struct shr_conv_f32 *(*conv_f32_new)(const struct shr_conv_f32_spec *spec, size_t *ret_scratch);
+    void (*conv_f32_run)(const struct shr_conv_f32 *conv, const float *x, const float *residual,
+                         float *y, void *scratch, struct shr_team *team);
+    void (*conv_f32_free)(struct shr_conv_f32 *conv);
 
     /* NULL = out of memory. x (n, h, w, c), y (n, oh, ow, oc); x_zero in 0..255. */
     struct shr_conv_i8 *(*conv_i8_new)(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);

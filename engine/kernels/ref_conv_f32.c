@@ -119,8 +119,8 @@ static void pack(struct conv *conv, const float *w)
     }
 }
 
-struct shr_conv_f32 *shr__conv_nhwc_new_ref(const struct shr_conv_f32_spec *spec,
-                                            size_t *ret_scratch)
+struct shr_conv_f32 *shr__conv_f32_new_ref(const struct shr_conv_f32_spec *spec,
+                                           size_t *ret_scratch)
 {
     const struct shr_conv_shape *s = &spec->shape;
     size_t n_w = (size_t)(s->oc * (s->c / s->groups) * s->kh * s->kw);
@@ -128,7 +128,7 @@ struct shr_conv_f32 *shr__conv_nhwc_new_ref(const struct shr_conv_f32_spec *spec
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run_nhwc = conv_run, .free = conv_free};
+    conv->base = (struct shr_conv_f32){.run = conv_run, .free = conv_free};
     conv->spec = *spec;
     conv->depthwise = s->groups == s->c && s->groups == s->oc;
     conv->w = shr_mem_new(n_w, sizeof *conv->w);
@@ -146,10 +146,17 @@ struct shr_conv_f32 *shr__conv_nhwc_new_ref(const struct shr_conv_f32_spec *spec
     return &conv->base;
 }
 
-void shr__conv_nhwc_run(const struct shr_conv_f32 *conv, const float *x, const float *residual,
-                        float *y, void *scratch, struct shr_team *team)
+void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, const float *residual,
+                       float *y, void *scratch, struct shr_team *team)
 {
-    conv->run_nhwc(conv, x, residual, y, scratch, team);
+    conv->run(conv, x, residual, y, scratch, team);
+}
+
+void shr__conv_f32_free(struct shr_conv_f32 *conv)
+{
+    if (conv != NULL) {
+        conv->free(conv);
+    }
 }
 
 /* ── Pools ──────────────────────────────────────────────────────────────────────────────────── */

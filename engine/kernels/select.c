@@ -9,11 +9,12 @@
 #define F32_ENTRIES(isa)                                                                           \
     .gemm_f32_size = shr__gemm_f32_size_##isa, .gemm_f32_pack = shr__gemm_f32_pack_##isa,          \
     .gemm_f32 = shr__gemm_f32_##isa, .gemm_f32_team = shr__gemm_f32_team_##isa,                    \
-    .conv_nhwc_new = shr__conv_nhwc_new_##isa, .sigmoid_f32 = shr__sigmoid_f32_##isa,              \
+    .conv_f32_new = shr__conv_f32_new_##isa, .sigmoid_f32 = shr__sigmoid_f32_##isa,                \
     .tanh_f32 = shr__tanh_f32_##isa, .exp_f32 = shr__exp_f32_##isa, .erf_f32 = shr__erf_f32_##isa, \
     .act_f32 = shr__act_f32_##isa, .softmax_f32 = shr__softmax_f32_##isa,                          \
     .layernorm_f32 = shr__layernorm_f32_##isa, .scale_f32 = shr__scale_f32_##isa,                  \
-    .maxpool_f32 = shr__maxpool_f32_##isa, .avgpool_f32 = shr__avgpool_f32_##isa,
+    .maxpool_f32 = shr__maxpool_f32_##isa, .avgpool_f32 = shr__avgpool_f32_##isa,                  \
+    .conv_f32_run = shr__conv_f32_run, .conv_f32_free = shr__conv_f32_free,
 
 /* The entries of SHR__I8_ENTRIES */
 #define I8_ENTRIES(isa)                                                                            \
@@ -32,28 +33,21 @@
     .dequantize_u8_nchw = shr__dequantize_u8_nchw_##isa, .minmax_f32 = shr__minmax_f32_##isa,      \
     .relu_f32 = shr__relu_f32_##isa, .add_f32 = shr__add_f32_##isa, .mul_f32 = shr__mul_f32_##isa,
 
-/* Float convolutions, whatever made them */
-#define CONV_ENTRIES(isa)                                                                          \
-    .conv_f32_new = shr__conv_f32_new_##isa, .conv_f32_run = shr__conv_f32_run,                    \
-    .conv_f32_free = shr__conv_f32_free, .conv_nhwc_run = shr__conv_nhwc_run,                      \
-    .conv_nhwc_free = shr__conv_f32_free,
-
 /* clang-format off: a table is a list */
-static const struct shr_kernels ref_table = {
-    .cpu = 0, F32_ENTRIES(ref) I8_ENTRIES(ref) CONV_ENTRIES(ref) LOOP_ENTRIES(ref)};
+static const struct shr_kernels ref_table = {.cpu = 0,
+                                             F32_ENTRIES(ref) I8_ENTRIES(ref) LOOP_ENTRIES(ref)};
 
 #ifdef SHR_KERNELS_X86
-static const struct shr_kernels avx2_table = {.cpu = SHR_CPU_AVX2,
-                                              F32_ENTRIES(avx2) I8_ENTRIES(avx2)
-                                                  CONV_ENTRIES(onednn) LOOP_ENTRIES(avx2)};
+static const struct shr_kernels avx2_table = {
+    .cpu = SHR_CPU_AVX2, F32_ENTRIES(avx2) I8_ENTRIES(avx2) LOOP_ENTRIES(avx2)};
 
 static const struct shr_kernels avxvnni_table = {.cpu = SHR_CPU_AVX2 | SHR_CPU_AVXVNNI,
                                                  F32_ENTRIES(avx2) I8_ENTRIES(avxvnni)
-                                                     CONV_ENTRIES(onednn) LOOP_ENTRIES(avx2)};
+                                                     LOOP_ENTRIES(avx2)};
 
 static const struct shr_kernels avx512vnni_table = {
     .cpu = SHR_CPU_AVX2 | SHR_CPU_AVX512 | SHR_CPU_AVX512VNNI,
-    F32_ENTRIES(avx2) I8_ENTRIES(avx512vnni) CONV_ENTRIES(onednn) LOOP_ENTRIES(avx2)};
+    F32_ENTRIES(avx2) I8_ENTRIES(avx512vnni) LOOP_ENTRIES(avx2)};
 #endif
 /* clang-format on */
 

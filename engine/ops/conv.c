@@ -79,18 +79,55 @@ struct conv {
     int64_t taps, pixels;
     struct shr_conv_f32 *kernel; /* NULL = im2col */
     void (*kernel_free)(struct shr_conv_f32 *conv);
+    size_t image_size, result_size; /* bytes of x and y as NHWC in scratch, before the kernel's */
     size_t columns_size; /* bytes of the columns in scratch, in front of the packed ones */
 };
 
+static size_t aligned_size(const struct shr_tensor *t)
+{
+    size_t bytes = (size_t)shr_tensor_count(t) * sizeof(float);
+    return (bytes + SHR_MEM_ALIGN - 1) / SHR_MEM_ALIGN * SHR_MEM_ALIGN;
+}
+
+/* The kernel takes and gives NHWC: plans that fuse keep images so, a single node turns them. */
 static int use_kernel(struct shr_op_setup *c, struct conv *s, struct shr_err *err)
 {
-    struct shr_conv_shape shape =
-        shr_window_conv(&s->win, c->in[0]->dim[0], c->in[0]->dim[1], c->in[1]->dim[0], s->groups);
-    const float *bias = c->n_in > 2 && c->in[2] != NULL ? c->in[2]->data : NULL;
-    s->kernel = c->kernels->conv_f32_new(&shape, c->in[1]->data, bias, SHR_ACT_NONE,
-                                         (int)c->threads, &c->scratch);
+    const struct shr_conv_f32_spec spec = {
+        .shape = shr_window_conv(&s->win, c->in[0]->dim[0], c->in[0]->dim[1], c->in[1]->dim[0],
+                                 s->groups),
+        .w = c->in[1]->data,
+        .bias = c->n_in > 2 && c->in[2] != NULL ? c->in[2]->data : NULL,
+        .threads = (int)c->threads,
+    };
+    s->kernel = c->kernels->conv_f32_new(&spec, &c->scratch);
     s->kernel_free = c->kernels->conv_f32_free;
-    return s->kernel == NULL ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;
+    if (s->kernel == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
+    s->image_size = aligned_size(c->in[0]);
+    s->result_size = aligned_size(c->out[0]);
+    c->scratch += s->image_size + s->result_size;
+    return SHR_OK;
+}
+
+static void run_kernel(const struct shr_op_call *c, const struct conv *s)
+{
+    const struct shr_tensor *x = c->in[0], *y = c->out[0]; /* (n, c, h, w) */
+    char *scratch = c->scratch;
+    float *image = (float *)(void *)scratch, *result = (float *)(void *)(scratch + s->image_size);
+    const size_t channels = (size_t)x->dim[1], filters = (size_t)y->dim[1];
+    const size_t size = (size_t)shr_dims_product(x->dim, 2, x->rank);
+    const size_t pixels = (size_t)s->pixels;
+    for (int64_t i = 0; i < x->dim[0]; i++) {
+        const size_t at = (size_t)i * channels * size;
+        c->kernels->transpose_f32(channels, size, (const float *)x->data + at, image + at);
+    }
+    c->kernels->conv_f32_run(s->kernel, image, NULL, result,
+                             scratch + s->image_size + s->result_size, c->team);
+    for (int64_t i = 0; i < x->dim[0]; i++) {
+        const size_t at = (size_t)i * filters * pixels;
+        c->kernels->transpose_f32(pixels, filters, result + at, (float *)y->data + at);
+    }
 }
 
 static int conv_setup(struct shr_op_setup *c, struct shr_err *err)
@@ -171,7 +208,7 @@ static int conv_forward(const struct shr_op_call *c, struct shr_err *err)
     const float *w = c->in[1]->data; /* (groups * filters, channels, kd, kh, kw) */
     float *y = c->out[0]->data;      /* (n, groups * filters, od, oh, ow) */
     if (s->kernel != NULL) {
-        c->kernels->conv_f32_run(s->kernel, x, y, c->scratch);
+        run_kernel(c, s);
         return SHR_OK;
     }
     const float *bias = c->n_in > 2 && c->in[2] != NULL ? c->in[2]->data : NULL;

@@ -27,7 +27,6 @@ ENGINE_ORDER = ["core", "kernels", "graph", "ops", "onnx", "exec", "data", "pass
 # Libraries that one place alone may know.
 ONLY_IN = {
     "microhttpd.h": r"^api/http\w*\.[ch]$",
-    "dnnl.h": r"^engine/kernels/onednn\.c$",
     "sqlite3.h": r"^(tests/)?storage/",
     "uv.h": r"^server/",
     "jansson.h": r"^(server|api|clients|tests)/",

@@ -146,7 +146,7 @@ struct conv {
 static void run_conv_f32(void *arg)
 {
     struct conv *c = arg;
-    c->k->conv_f32_run(c->f32, c->x, c->y, c->scratch);
+    c->k->conv_f32_run(c->f32, c->x, NULL, c->y, c->scratch, NULL);
 }
 
 static void run_conv_i8(void *arg)
@@ -189,7 +189,8 @@ static void bench_conv(const struct table *t, int64_t hw, int64_t c, int64_t oc,
                      .r = bytes_u8(n_y, FILL_RANDOM)};
     char what[64];
     double ops = 2.0 * (double)n_w * (double)(hw * hw);
-    b.f32 = t->k->conv_f32_new(&s, w, NULL, SHR_ACT_NONE, 1, &scratch);
+    b.f32 = t->k->conv_f32_new(
+        &(struct shr_conv_f32_spec){.shape = s, .w = w, .threads = 1, .winograd = true}, &scratch);
     b.i8 = t->k->conv_i8_new(&spec, &scratch_i8);
     b.scratch = shr_mem_aligned(scratch + 1);
     b.scratch_i8 = shr_mem_aligned(scratch_i8 + 1);

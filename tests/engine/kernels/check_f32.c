@@ -167,71 +167,7 @@ bool check_gemm_f32_team(const struct table *t)
     return good;
 }
 
-/* ── Convolution NCHW ───────────────────────────────────────────────────────────────────────── */
-
-static bool run_conv_f32(const struct shr_kernels *k, const struct shr_conv_shape *s,
-                         const float *w, const float *bias, enum shr_act act, const float *x,
-                         float *y)
-{
-    size_t scratch = 0;
-    struct shr_conv_f32 *conv = k->conv_f32_new(s, w, bias, act, 1, &scratch);
-    if (conv == NULL) {
-        return false;
-    }
-    void *space = shr_mem_aligned(scratch + 1);
-    k->conv_f32_run(conv, x, y, space);
-    k->conv_f32_run(conv, x, y, space); /* again, with scratch that holds something */
-    k->conv_f32_free(conv);
-    shr_mem_free(space);
-    return true;
-}
-
-static void make_magnitudes(float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        x[i] = fabsf(x[i]);
-    }
-}
-
-static bool one_conv_f32(const struct table *t, const struct shr_conv_shape *s)
-{
-    size_t n_w = (size_t)(s->oc * (s->c / s->groups) * s->kh * s->kw);
-    size_t n_x = (size_t)(s->n * s->c * s->h * s->w), n_y = (size_t)(s->n * s->oc * s->oh * s->ow);
-    float *w = floats(n_w, -1, 1), *x = floats(n_x, -1, 1), *size = need(n_y * sizeof *size);
-    float *bias = rnd() % 2 ? floats((size_t)s->oc, -1, 1) : NULL;
-    enum shr_act act = rnd() % 2 ? SHR_ACT_RELU : SHR_ACT_NONE;
-    struct out got = out_new(n_y * sizeof(float)), want = out_new(n_y * sizeof(float));
-    bool good = run_conv_f32(t->k, s, w, bias, act, x, (float *)got.p) &&
-                run_conv_f32(t->ref, s, w, bias, act, x, (float *)want.p);
-    make_magnitudes(w, n_w);
-    make_magnitudes(x, n_x);
-    good = good && run_conv_f32(t->ref, s, w, NULL, SHR_ACT_NONE, x, size);
-    for (size_t i = 0; i < n_y && good; i++) {
-        double d = fabs((double)((float *)got.p)[i] - ((float *)want.p)[i]);
-        good = d <= SUM_BOUND * (size[i] + 1.0);
-    }
-    good = good && out_whole(&got);
-    free(w);
-    free(x);
-    free(size);
-    free(bias);
-    out_free(&got);
-    out_free(&want);
-    return good ? true : wrong_shape(s, "conv_f32");
-}
-
-bool check_conv_f32(const struct table *t)
-{
-    for (unsigned i = 0; i < 60; i++) {
-        struct shr_conv_shape s = check_shape(i);
-        if (!one_conv_f32(t, &s)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* ── Convolution NHWC ───────────────────────────────────────────────────────────────────────── */
+/* ── Convolution ────────────────────────────────────────────────────────────────────────────── */
 
 struct nhwc {
     struct shr_conv_f32_spec spec;
@@ -295,7 +231,7 @@ static bool nhwc_run(const struct shr_kernels *k, struct nhwc *c, bool in_place,
                      struct shr_team *team, float *y)
 {
     size_t scratch = 0;
-    struct shr_conv_f32 *conv = k->conv_nhwc_new(&c->spec, &scratch);
+    struct shr_conv_f32 *conv = k->conv_f32_new(&c->spec, &scratch);
     if (conv == NULL) {
         return false;
     }
@@ -307,15 +243,15 @@ static bool nhwc_run(const struct shr_kernels *k, struct nhwc *c, bool in_place,
             memcpy(y, residual, c->n_y * sizeof *y);
             residual = y;
         }
-        k->conv_nhwc_run(conv, c->x, residual, y, space, team);
+        k->conv_f32_run(conv, c->x, residual, y, space, team);
     }
-    k->conv_nhwc_free(conv);
+    k->conv_f32_free(conv);
     shr_mem_free(space);
     return true;
 }
 
-static bool one_conv_nhwc(const struct table *t, const struct shr_conv_shape *s,
-                          struct shr_team *team)
+static bool one_conv_f32(const struct table *t, const struct shr_conv_shape *s,
+                         struct shr_team *team)
 {
     struct nhwc c = nhwc_new(s);
     struct out y = out_new(c.n_y * sizeof(float)), by_team = out_new(c.n_y * sizeof(float));
@@ -329,10 +265,10 @@ static bool one_conv_nhwc(const struct table *t, const struct shr_conv_shape *s,
     nhwc_free(&c);
     out_free(&y);
     out_free(&by_team);
-    return good && same ? true : wrong_shape(s, good ? "conv_nhwc by a team" : "conv_nhwc");
+    return good && same ? true : wrong_shape(s, good ? "conv_f32 by a team" : "conv_f32");
 }
 
-bool check_conv_nhwc(const struct table *t)
+bool check_conv_f32(const struct table *t)
 {
     struct shr_team *team = NULL;
     bool good = shr_team_new(2, &team, NULL) == 0;
@@ -341,7 +277,7 @@ bool check_conv_nhwc(const struct table *t)
         if (i % 5 == 4 && i > 5) { /* depthwise, of more channels */
             s.groups = s.oc = s.c = 1 + rnd_below(70);
         }
-        good = one_conv_nhwc(t, &s, team);
+        good = one_conv_f32(t, &s, team);
     }
     shr_team_free(team);
     return good;

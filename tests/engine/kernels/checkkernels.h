@@ -54,7 +54,6 @@ bool check_gemm_f32(const struct table *t);
 bool check_gemm_f32_team(const struct table *t);
 bool check_gemm_i8(const struct table *t);
 bool check_conv_f32(const struct table *t);
-bool check_conv_nhwc(const struct table *t);
 bool check_winograd(const struct table *t);
 bool check_conv_i8(const struct table *t);
 bool check_maxpool_u8(const struct table *t);

@@ -6,20 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <cmocka.h>
 
 #include "base/attr.h"
-#include "base/mem.h"
 #include "kernels/kernels.h"
-
-#ifndef PR_SET_MDWE /* of Linux 6.3 */
-#define PR_SET_MDWE 65
-#define PR_MDWE_REFUSE_EXEC_GAIN 1
-#endif
 
 static const struct shr_kernels *ref(void)
 {
@@ -150,72 +140,16 @@ static void float_convolution_groups_channels(void **state)
     float y[4];
     (void)state;
     struct shr_conv_f32 *conv =
-        ref()->conv_f32_new(&s, (float[]){2, -3}, (float[]){1, 1}, SHR_ACT_RELU, 1, &scratch);
+        ref()->conv_f32_new(&(struct shr_conv_f32_spec){.shape = s,
+                                                        .w = (float[]){2, -3},
+                                                        .bias = (float[]){1, 1},
+                                                        .act = SHR_ACT_RELU,
+                                                        .threads = 1},
+                            &scratch);
     assert_non_null(conv);
-    ref()->conv_f32_run(conv, (float[]){1, 2, 3, 0}, y, NULL);
-    assert_memory_equal(y, ((float[]){3, 5, 0, 1}), sizeof y);
+    ref()->conv_f32_run(conv, (float[]){1, 3, 2, 0}, NULL, y, NULL, NULL);
+    assert_memory_equal(y, ((float[]){3, 0, 5, 1}), sizeof y);
     ref()->conv_f32_free(conv);
-}
-
-enum { CHILD_GOOD = 0, CHILD_WRONG = 1, CHILD_CANNOT = 2 };
-
-/* In a process of its own, because the promise cannot be taken back. */
-static int convolve_without_executable_memory(void)
-{
-    const struct shr_conv_shape s = {.n = 1,
-                                     .c = 3,
-                                     .h = 5,
-                                     .w = 5,
-                                     .oc = 4,
-                                     .kh = 3,
-                                     .kw = 3,
-                                     .oh = 3,
-                                     .ow = 3,
-                                     .stride_h = 1,
-                                     .stride_w = 1,
-                                     .dil_h = 1,
-                                     .dil_w = 1,
-                                     .groups = 1};
-    float w[4 * 3 * 9], x[3 * 25], y[4 * 9] = {0}, want[4 * 9];
-    for (size_t i = 0; i < SHR_COUNT_OF(w); i++) {
-        w[i] = (float)(i % 7) - 3;
-    }
-    for (size_t i = 0; i < SHR_COUNT_OF(x); i++) {
-        x[i] = (float)(i % 5) - 2;
-    }
-    if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0) {
-        return CHILD_CANNOT;
-    }
-    const struct shr_kernels *tables[] = {shr_kernels_get(0), ref()};
-    float *results[] = {y, want};
-    for (size_t i = 0; i < 2; i++) {
-        size_t scratch;
-        struct shr_conv_f32 *conv = tables[i]->conv_f32_new(&s, w, NULL, SHR_ACT_NONE, 1, &scratch);
-        void *space = conv == NULL ? NULL : shr_mem_aligned(scratch + 1);
-        if (space == NULL) {
-            return CHILD_WRONG;
-        }
-        tables[i]->conv_f32_run(conv, x, results[i], space);
-        tables[i]->conv_f32_free(conv);
-        shr_mem_free(space);
-    }
-    return memcmp(y, want, sizeof y) == 0 ? CHILD_GOOD : CHILD_WRONG; /* small integers: exact */
-}
-
-static void float_convolution_needs_no_executable_memory(void **state)
-{
-    int status = 0;
-    (void)state;
-    pid_t child = fork();
-    if (child == 0) {
-        _exit(convolve_without_executable_memory());
-    }
-    assert_true(child > 0 && waitpid(child, &status, 0) == child);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == CHILD_CANNOT) {
-        skip(); /* a kernel older than 6.3 */
-    }
-    assert_int_equal(WEXITSTATUS(status), CHILD_GOOD);
 }
 
 static void integer_add_rescales_both_sides(void **state)
@@ -279,7 +213,6 @@ int main(void)
         cmocka_unit_test(integer_product_subtracts_both_zero_points),
         cmocka_unit_test(integer_convolution_pads_with_the_zero_point),
         cmocka_unit_test(float_convolution_groups_channels),
-        cmocka_unit_test(float_convolution_needs_no_executable_memory),
         cmocka_unit_test(integer_add_rescales_both_sides),
         cmocka_unit_test(maxpool_ignores_padding),
         cmocka_unit_test(minmax_skips_nan),
