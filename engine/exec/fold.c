@@ -93,6 +93,8 @@ static int compute(struct fold *f, struct shr_plan *plan, const struct shr_node 
         .in = f->in,
         .out = (const struct shr_tensor *const *)f->out_ptr,
         .threads = 1,
+        .body_new = shr__body_new,
+        .body_user = plan,
     };
     int rc = node->op->setup == NULL ? SHR_OK : node->op->setup(&setup, err);
     f->state = setup.state;

@@ -93,30 +93,52 @@ static int bind_constants(struct shr_model *model, const struct shr_plan_opts *o
     return SHR_OK;
 }
 
+/* Types, then what follows from them, as long as that decides a branch and so more types. */
+static int bind_and_decide(struct shr_plan *plan, const struct shr_plan_opts *opts,
+                           struct shr_err *err)
+{
+    for (bool changed = true; changed;) {
+        int rc = shr_model_bind(plan->model, opts, err);
+        if (rc == 0) {
+            rc = shr__plan_widen(plan->model, err);
+        }
+        if (rc == 0) {
+            rc = shr__plan_fold(plan, true, err);
+        }
+        if (rc == 0) {
+            rc = shr__plan_inline(plan->model, &changed, err);
+        }
+        if (rc == 0 && changed) {
+            rc = check_rows(plan->model, err);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return SHR_OK;
+}
+
 static int prepare_clone(struct shr_plan *plan, const struct shr_model *model,
                          const struct shr_plan_opts *opts, struct shr_err *err)
 {
     int rc = shr_model_clone(model, &plan->model, err);
-    if (rc == 0) {
-        rc = mark_kept(plan->model, opts, err);
-    }
     if (rc != 0) {
         return rc;
     }
     shr_model_resolve(plan->model);
-    shr_graph_drop_unused(&plan->model->graph);
-    rc = check_rows(plan->model, err);
+    rc = shr_model_expand(plan->model, err);
+    if (rc == 0) {
+        rc = mark_kept(plan->model, opts, err);
+    }
+    if (rc == 0) {
+        shr_graph_drop_unused(&plan->model->graph);
+        rc = check_rows(plan->model, err);
+    }
     if (rc == 0) {
         rc = bind_constants(plan->model, opts, err);
     }
     if (rc == 0) {
-        rc = shr_model_bind(plan->model, opts, err);
-    }
-    if (rc == 0) {
-        rc = shr__plan_widen(plan->model, err);
-    }
-    if (rc == 0) {
-        rc = shr__plan_fold(plan, true, err);
+        rc = bind_and_decide(plan, opts, err);
     }
     if (rc == 0 && !opts->no_fuse) {
         rc = shr__fuse(plan->model, err);
@@ -144,8 +166,11 @@ static int shape_slot(struct shr__slot *slot, struct shr_err *err)
         known = v->type.dim[d] >= 0;
     }
     if (!known) {
+        const char *maker = v->producer == NULL ? "" : v->producer->op_type;
         return shr_err_set(err, SHR_ERR_UNSUPPORTED,
-                           "the type of value %s is not known before the model runs", v->name);
+                           "the type of value %s%s%s is not known before the model runs: it "
+                           "depends on data, or on a shape that does",
+                           v->name, maker[0] == '\0' ? "" : " of ", maker);
     }
     slot->tensor.dtype = v->type.dtype;
     slot->tensor.rank = v->type.rank;
@@ -265,6 +290,8 @@ static int set_up(struct shr_plan *plan, struct shr__step *step, struct shr_err 
         .in = step->call.in,
         .out = (const struct shr_tensor *const *)step->call.out,
         .threads = shr_team_size(plan->team),
+        .body_new = shr__body_new,
+        .body_user = plan,
     };
     int rc = step->op->setup(&setup, err);
     step->call.state = setup.state;
@@ -321,7 +348,12 @@ int shr_plan_new(const struct shr_model *model, const struct shr_plan_opts *opts
     plan->kernels = shr_kernels_get(opts->cpu_mask);
     plan->max_arena = opts->max_arena == 0 ? DEFAULT_MAX_ARENA : opts->max_arena;
 
-    int rc = opts->threads > 1 ? shr_team_new(opts->threads, &plan->team, err) : SHR_OK;
+    plan->no_fuse = opts->no_fuse;
+    plan->cpu_mask = opts->cpu_mask;
+    plan->team = opts->team;
+    plan->owns_team = opts->team == NULL && opts->threads > 1;
+
+    int rc = plan->owns_team ? shr_team_new(opts->threads, &plan->team, err) : SHR_OK;
     if (rc == 0) {
         rc = prepare_clone(plan, model, opts, err);
     }
@@ -354,7 +386,9 @@ void shr_plan_free(struct shr_plan *plan)
             step->op->finish(step->call.state);
         }
     }
-    shr_team_free(plan->team);
+    if (plan->owns_team) {
+        shr_team_free(plan->team);
+    }
     shr_map_finish(&plan->slots);
     shr_model_free(plan->model);
     shr_mem_free(plan->arena);

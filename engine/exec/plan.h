@@ -24,7 +24,8 @@ struct shr_plan_opts { /* all zero = the model as declared, batch 1, fused */
     size_t n_keep;
     unsigned cpu_mask;
     int threads;
-    size_t max_arena; /* bytes; 0 = 4 GiB; LIMIT when it would take more */
+    struct shr_team *team; /* instead of threads: someone else's, who lives longer */
+    size_t max_arena;      /* bytes; 0 = 4 GiB; LIMIT when it would take more */
 };
 
 /* Infers all types of a model. The first of these that knows an open dim of an input decides: the

@@ -8,6 +8,7 @@
 int shr_plan_run(struct shr_plan *plan, const struct shr_ctx *ctx, struct shr_err *err)
 {
     const struct shr__step *end = plan->steps + plan->n_steps;
+    plan->ctx = ctx;
     for (const struct shr__step *step = plan->steps; step < end; step++) {
         int rc = shr_ctx_poll(ctx, err);
         if (rc == 0) {
@@ -31,6 +32,7 @@ int shr_plan_run_timed(struct shr_plan *plan, const struct shr_ctx *ctx, uint64_
                        struct shr_err *err)
 {
     uint64_t begin = now_ns();
+    plan->ctx = ctx;
     for (size_t i = 0; i < plan->n_steps; i++) {
         int rc = shr_ctx_poll(ctx, err);
         if (rc == 0) {

@@ -34,6 +34,9 @@ struct shr_plan {
     struct shr_model *model; /* the clone */
     const struct shr_kernels *kernels;
     struct shr_team *team; /* NULL = one thread */
+    bool owns_team, no_fuse;
+    unsigned cpu_mask;
+    const struct shr_ctx *ctx; /* of the present run */
     size_t max_arena;
 
     struct shr__step *steps;
@@ -54,6 +57,11 @@ int shr__plan_fold(struct shr_plan *plan, bool keep_quantized, struct shr_err *e
 
 /* widen.c: puts casts around nodes that compute in float32 for float16 and bfloat16. */
 int shr__plan_widen(struct shr_model *model, struct shr_err *err) SHR_MUSTCHECK;
+/* body.c. The shr_body_fn of a plan, which is user. */
+int shr__body_new(void *user, const struct shr_model *graph, const struct shr_tensor *const *in,
+                  struct shr_body **ret, struct shr_err *err) SHR_MUSTCHECK;
+/* inline.c: puts the branches of decided Ifs in their place, and Loops that must be unrolled. */
+int shr__plan_inline(struct shr_model *model, bool *ret_changed, struct shr_err *err) SHR_MUSTCHECK;
 
 /* memory.c: gives every slot and scratch its place and allocates the arena. */
 int shr__plan_place(struct shr_plan *plan, struct shr_err *err) SHR_MUSTCHECK;

@@ -64,6 +64,7 @@ int shr_node_put_attr(struct shr_graph *g, struct shr_node *node, const char *na
     struct shr_attr *attr = *at;
     if (attr != NULL) {
         shr_tensor_finish(&attr->tensor);
+        shr_model_free(attr->body);
         *attr = (struct shr_attr){.next = attr->next, .name = attr->name, .kind = kind};
     } else {
         attr = shr_arena_new(g->arena, 1, sizeof *attr);

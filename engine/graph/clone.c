@@ -79,7 +79,33 @@ static struct shr_attr *clone_attr(struct cloning *c, const struct shr_attr *fro
         attr->strings[i].s = copy_bytes(c, from->strings[i].s, from->strings[i].n + 1, 1);
     }
     attr->tensor = shr_tensor_ref(&from->tensor);
+    attr->body = NULL;
+    c->failed |= from->body != NULL && shr_model_clone(from->body, &attr->body, NULL) != SHR_OK;
     return attr;
+}
+
+static void clone_attrs(struct cloning *c, const struct shr_node *from, struct shr_node *to)
+{
+    struct shr_attr **end = &to->attrs;
+    for (const struct shr_attr *attr = from->attrs; attr != NULL; attr = attr->next) {
+        *end = clone_attr(c, attr);
+        if (*end == NULL) {
+            break;
+        }
+        end = &(*end)->next;
+    }
+}
+
+int shr_node_copy_attrs(struct shr_graph *g, const struct shr_node *from, struct shr_node *to,
+                        struct shr_err *err)
+{
+    struct cloning c = {.arena = g->arena, .to = g};
+    clone_attrs(&c, from, to);
+    for (struct shr_attr *attr = to->attrs; attr != NULL; attr = attr->next) {
+        attr->raw = (struct shr_text){0}; /* those of another model */
+        attr->extra = NULL;
+    }
+    return c.failed ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory for attributes") : SHR_OK;
 }
 
 static int clone_node(struct cloning *c, const struct shr_node *from, struct shr_err *err)
@@ -99,15 +125,9 @@ static int clone_node(struct cloning *c, const struct shr_node *from, struct shr
     if (code != SHR_OK) {
         return code;
     }
-    struct shr_attr **end = &node->attrs;
-    for (const struct shr_attr *attr = from->attrs; attr != NULL; attr = attr->next) {
-        *end = clone_attr(c, attr);
-        if (*end == NULL) {
-            break;
-        }
-        end = &(*end)->next;
-    }
+    clone_attrs(c, from, node);
     node->op = from->op;
+    node->n_taken = from->n_taken;
     node->index = from->index;
     node->extra = from->extra;
     node->captures = same_values(c, from->captures, from->n_captures);

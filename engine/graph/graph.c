@@ -391,6 +391,7 @@ void shr_graph_remove_node(struct shr_graph *g, struct shr_node *node)
     }
     for (struct shr_attr *attr = node->attrs; attr != NULL; attr = attr->next) {
         shr_tensor_finish(&attr->tensor);
+        shr_model_free(attr->body);
     }
     *(node->prev == NULL ? &g->first_node : &node->prev->next) = node->next;
     *(node->next == NULL ? &g->last_node : &node->next->prev) = node->prev;

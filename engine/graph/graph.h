@@ -70,6 +70,9 @@ struct shr_attr {
     struct shr_text *strings; /* STRING: one */
     struct shr_tensor tensor;
     struct shr_text raw; /* the AttributeProto of GRAPH and OTHER */
+    /* GRAPH: as a model of its own, whose inputs are those of the subgraph and then one for each
+     * captured value of the node; NULL until shr_model_expand. */
+    struct shr_model *body;
     struct shr_extra *extra;
 };
 
@@ -84,7 +87,8 @@ struct shr_node {
     struct shr_attr *attrs;
     struct shr_value **captures; /* values of the graph that its subgraphs read */
     size_t n_captures;
-    size_t index; /* position; valid after shr_graph_number */
+    size_t n_taken; /* after shr_model_expand: of the inputs the last, which were captures */
+    size_t index;   /* position; valid after shr_graph_number */
     struct shr_extra *extra;
 };
 
@@ -139,6 +143,10 @@ int shr_model_clone(const struct shr_model *model, struct shr_model **ret,
 int64_t shr_model_opset(const struct shr_model *model, const char *domain); /* 0 = not imported */
 int shr_model_import(struct shr_model *model, const char *domain, int64_t version,
                      struct shr_err *err) SHR_MUSTCHECK; /* adds, or raises to at least version */
+
+/* Makes models of the subgraphs of nodes that have a row, and inputs of the values that they
+ * capture. For running it only: such a model is never written. (onnx/body.c) */
+int shr_model_expand(struct shr_model *model, struct shr_err *err) SHR_MUSTCHECK;
 
 /* Values */
 struct shr_value *shr_graph_find(const struct shr_graph *g, const char *name); /* NULL if absent */
@@ -214,6 +222,9 @@ int shr_node_set_text(struct shr_graph *g, struct shr_node *node, const char *na
                       const char *value, struct shr_err *err) SHR_MUSTCHECK;
 int shr_node_set_tensor(struct shr_graph *g, struct shr_node *node, const char *name,
                         struct shr_tensor take_tensor, struct shr_err *err) SHR_MUSTCHECK;
+/* Copies all attributes of a node of another graph; without the bytes of GRAPH and OTHER. */
+int shr_node_copy_attrs(struct shr_graph *g, const struct shr_node *from, struct shr_node *to,
+                        struct shr_err *err) SHR_MUSTCHECK;
 /* The attribute of that name, emptied and of the given kind; added at the end when new. */
 int shr_node_put_attr(struct shr_graph *g, struct shr_node *node, const char *name,
                       enum shr_attr_kind kind, struct shr_attr **ret,

@@ -38,6 +38,7 @@ void shr_model_free(struct shr_model *model)
     SHR_EACH_NODE (node, &model->graph) {
         for (struct shr_attr *attr = node->attrs; attr != NULL; attr = attr->next) {
             shr_tensor_finish(&attr->tensor);
+            shr_model_free(attr->body);
         }
     }
     shr_map_finish(&model->graph.values);

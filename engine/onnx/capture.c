@@ -151,6 +151,23 @@ int shr_read_captures(struct shr_reader *r, const Onnx__NodeProto *from, struct 
     return finish(&c, code, &node->captures, &node->n_captures, err);
 }
 
+int shr_read_outer(struct shr_reader *r, const Onnx__GraphProto *from, const struct shr_node *node,
+                   struct shr_value ***ret, size_t *ret_n, struct shr_err *err)
+{
+    char label[96], reader[128];
+    snprintf(reader, sizeof reader, "node '%s'", shr_node_label(node, label, sizeof label));
+    struct captures c = {.r = r, .reader = reader};
+    int code = walk_graph(&c, NULL, from, err);
+    shr_map_finish(&c.found);
+    if (code != SHR_OK) {
+        SHR_VEC_FINISH(&c.values);
+        return code;
+    }
+    *ret = c.values.v;
+    *ret_n = c.values.n;
+    return SHR_OK;
+}
+
 static int bindings(struct captures *c, Onnx__StringStringEntryProto *const *entries, size_t n,
                     struct shr_err *err)
 {

@@ -52,7 +52,13 @@ struct shr_reader {
     struct shr_graph *g;
     struct shr_arena *kept; /* of the model */
     ProtobufCAllocator *allocator;
+    bool is_body; /* the graph is a subgraph: types of inputs may be missing */
 };
+
+/* load.c: what readers are made of. The allocator tells in *ret_failed when memory ran out. */
+ProtobufCAllocator shr_read_allocator(bool *ret_failed);
+struct shr_limits shr_read_limits(const struct shr_limits *limits); /* NULL and zeros: defaults */
+struct shr_model *shr_read_new_model(void);                         /* NULL: out of memory */
 
 /* scan.c: the shape of the encoding, before anything is allocated for it. */
 int shr_onnx_scan(const void *bytes, size_t n, const struct shr_limits *limits,
@@ -106,9 +112,32 @@ int shr_read_captures(struct shr_reader *r, const Onnx__NodeProto *from, struct 
 int shr_read_training_captures(struct shr_reader *r, const Onnx__ModelProto *from,
                                struct shr_err *err) SHR_MUSTCHECK;
 
-/* The name itself when it may be used: not over the limit; NULL becomes "". */
+/* The values of the graph that this subgraph of one of its nodes reads. The list is of the heap. */
+int shr_read_outer(struct shr_reader *r, const Onnx__GraphProto *from, const struct shr_node *node,
+                   struct shr_value ***ret, size_t *ret_n, struct shr_err *err) SHR_MUSTCHECK;
+
+/* values.c. The name itself when it may be used: not over the limit; NULL becomes "". */
 int shr_read_name(struct shr_reader *r, const char *name, const char *what, const char **ret,
                   struct shr_err *err) SHR_MUSTCHECK;
+int shr_copy_name(struct shr_reader *r, const char *name, const char *what, const char **ret,
+                  struct shr_err *err) SHR_MUSTCHECK; /* as above, in the arena */
+const char *shr_read_domain(const char *domain);      /* "" and "ai.onnx" are the same: "" */
+int shr_read_new_value(struct shr_reader *r, const char *name, const char *what,
+                       struct shr_value **ret, struct shr_err *err) SHR_MUSTCHECK;
+int shr_read_inputs(struct shr_reader *r, const Onnx__GraphProto *from,
+                    struct shr_err *err) SHR_MUSTCHECK;
+int shr_read_initializers(struct shr_reader *r, const Onnx__GraphProto *from,
+                          struct shr_err *err) SHR_MUSTCHECK;
+int shr_read_outputs(struct shr_reader *r, const Onnx__GraphProto *from,
+                     struct shr_err *err) SHR_MUSTCHECK;
+int shr_read_value_infos(struct shr_reader *r, const Onnx__GraphProto *from,
+                         struct shr_err *err) SHR_MUSTCHECK;
+
+/* nodes.c: a graph in two steps, for values that are known beside its inputs come in between. */
+int shr_read_graph_inputs(struct shr_reader *r, const Onnx__GraphProto *from,
+                          struct shr_err *err) SHR_MUSTCHECK;
+int shr_read_graph_rest(struct shr_reader *r, const Onnx__GraphProto *from,
+                        struct shr_err *err) SHR_MUSTCHECK;
 
 /* protobuf-c declares what it only reads as writable. */
 void *shr_writable(const void *p);

@@ -25,6 +25,20 @@ struct shr_infer {
     struct shr_tensor *out_data; /* [n_out]; set for outputs known now (Shape); driver frees */
 };
 
+/* A graph inside of a node, ready to run. Its inputs are those of attr->body. */
+struct shr_body {
+    size_t n_in, n_out;
+    struct shr_tensor *const *in; /* fill, run, read out; NULL where the input was constant */
+    const struct shr_tensor *const *out;
+    int (*run)(struct shr_body *body, struct shr_err *err);
+    void (*free)(struct shr_body *body);
+};
+
+/* Prepares attr->body for inputs of these shapes; data only where constant. The executor's. */
+typedef int (*shr_body_fn)(void *user, const struct shr_model *graph,
+                           const struct shr_tensor *const *in, struct shr_body **ret,
+                           struct shr_err *err);
+
 /* Preparation of a node for fixed shapes. */
 struct shr_op_setup {
     const struct shr_node *node;
@@ -37,6 +51,8 @@ struct shr_op_setup {
     void *state;                         /* set here, for forward and finish */
     size_t scratch;                      /* bytes wanted while forward runs; set here */
     size_t threads;                      /* of the team that will run it */
+    shr_body_fn body_new; /* NULL = graphs inside of nodes cannot be run here */
+    void *body_user;
     const char *kernel; /* set here where there was a choice: its name, for people; static */
 };
 

@@ -5,32 +5,9 @@
 
 /* clang-format off */
 static const struct shr_op_family *const families[] = {
-    &shr_ops_activation,
-    &shr_ops_binary,
-    &shr_ops_bits,
-    &shr_ops_cast,
-    &shr_ops_contrib,
-    &shr_ops_conv,
-    &shr_ops_fill,
-    &shr_ops_gru,
-    &shr_ops_integer_binary,
-    &shr_ops_integer_conv,
-    &shr_ops_integer_map,
-    &shr_ops_integer_matmul,
-    &shr_ops_integer_pool,
-    &shr_ops_logic,
-    &shr_ops_lstm,
-    &shr_ops_matmul,
-    &shr_ops_matmul_nbits,
-    &shr_ops_move,
-    &shr_ops_norm,
-    &shr_ops_pool,
-    &shr_ops_quant,
-    &shr_ops_quant_lstm,
-    &shr_ops_reduce,
-    &shr_ops_reshape,
-    &shr_ops_softmax,
-    &shr_ops_unary,
+#define X(name) &shr_ops_##name,
+#include "ops/families.def"
+#undef X
 };
 /* clang-format on */
 

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 # Inputs that decide shapes or modes must be known when a plan is made: they become initializers.
 PARAMETERS = {
     "ConstantOfShape": [0], "CenterCropPad": [1], "Dropout": [1, 2], "Expand": [1], "Pad": [1, 3],
-    "Range": [0, 1, 2], "Reshape": [1], "Resize": [1, 2, 3], "Slice": [1, 2, 3, 4], "Split": [1],
+    "Loop": [0, 1], "Range": [0, 1, 2], "Reshape": [1], "Resize": [1, 2, 3], "Slice": [1, 2, 3, 4], "Split": [1],
     "Squeeze": [1], "Tile": [1], "TopK": [1], "Unsqueeze": [1],
 }
 LARGEST_DTYPE = TensorProto.INT2
@@ -29,8 +29,8 @@ SIGNED_PARTS = {TensorProto.INT4: np.int8, TensorProto.INT2: np.int8}  # of a by
 
 
 def parameters_of(model):
-    names = {"shape"}  # of CenterCropPad written out
-    if any(node.op_type == "Range" for node in model.graph.node):  # arithmetic leads there
+    names = {"shape", "size"}  # of CenterCropPad and AffineGrid written out
+    if any(node.op_type in ("Range", "Loop") for node in model.graph.node):  # arithmetic leads there
         names.update(i.name for i in model.graph.input if not i.type.tensor_type.shape.dim)
     for node in model.graph.node:
         slots = [1] if node.op_type.startswith("Reduce") else PARAMETERS.get(node.op_type, [])

@@ -223,7 +223,9 @@ static struct result run_model(const struct shr_model *model, const struct test_
         struct shr_err err = {0};
         struct shr_plan *plan = NULL;
         int code = shr_plan_new(model, &opts, &plan, &err);
-        if (code == SHR_ERR_UNSUPPORTED && refused_type(&err) != NULL) {
+        if (code == SHR_ERR_UNSUPPORTED && strstr(err.msg, "does not run here") != NULL) {
+            r = tell(SKIPPED, "in a subgraph: %s", err.msg);
+        } else if (code == SHR_ERR_UNSUPPORTED && refused_type(&err) != NULL) {
             r = tell(SKIPPED, "%s", refused_type(&err));
         } else {
             r = code != SHR_OK ? tell(FAILED, "plan: %s", err.msg) : run_plan(plan, k);
