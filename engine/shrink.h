@@ -453,6 +453,10 @@ struct shr_session_opts {       /* all zero = the model as declared, batch 1 */
 SHR_API int shr_session_new(const struct shr_model *model, const struct shr_session_opts *opts,
                             const struct shr_ctx *ctx, struct shr_session **ret_session,
                             struct shr_err *err) SHR_MUSTCHECK;
+/* The same of a model that is given away, also on failure: the peak of memory is lower. */
+SHR_API int shr_session_new_take(struct shr_model *take_model, const struct shr_session_opts *opts,
+                                 const struct shr_ctx *ctx, struct shr_session **ret_session,
+                                 struct shr_err *err) SHR_MUSTCHECK;
 SHR_API void shr_session_free(struct shr_session *session);
 
 SHR_API size_t shr_session_input_count(const struct shr_session *session);

@@ -325,7 +325,9 @@ static int make_session(struct run *r)
     };
     struct shr_err err = {0};
     const double begin = run_seconds();
-    if (shr_session_new(r->model, &opts, &r->ctx, &r->session, &err) != 0) {
+    int failed = shr_session_new_take(r->model, &opts, &r->ctx, &r->session, &err);
+    r->model = NULL;
+    if (failed != 0) {
         return local_error(r->path, err.msg);
     }
     r->plan_seconds = run_seconds() - begin;

@@ -97,11 +97,21 @@ int shr_session_new(const struct shr_model *model, const struct shr_session_opts
                     const struct shr_ctx *ctx, struct shr_session **ret_session,
                     struct shr_err *err)
 {
-    int rc = check_names(model, opts, err);
+    struct shr_model *clone;
+    int rc = shr_model_clone(model, &clone, err);
+    return rc != 0 ? rc : shr_session_new_take(clone, opts, ctx, ret_session, err);
+}
+
+int shr_session_new_take(struct shr_model *take_model, const struct shr_session_opts *opts,
+                         const struct shr_ctx *ctx, struct shr_session **ret_session,
+                         struct shr_err *err)
+{
+    int rc = check_names(take_model, opts, err);
     if (rc != 0) {
+        shr_model_free(take_model);
         return rc;
     }
-    struct shr_type *types = given_types(model, opts);
+    struct shr_type *types = given_types(take_model, opts);
     struct shr_session *session = shr_mem_new(1, sizeof *session);
     if (types == NULL || session == NULL) {
         rc = shr_err_set(err, SHR_ERR_NOMEM, "out of memory for a session");
@@ -119,13 +129,15 @@ int shr_session_new(const struct shr_model *model, const struct shr_session_opts
         .threads = ctx == NULL ? 0 : ctx->threads,
         .max_arena = ctx == NULL ? 0 : ctx->max_memory,
     };
-    rc = shr_plan_new(model, &plan_opts, &session->plan, err);
+    rc = shr_plan_new_take(take_model, &plan_opts, &session->plan, err);
+    take_model = NULL;
     if (rc == 0) {
         fill(session->plan, opts, ctx);
         *ret_session = session;
         session = NULL;
     }
 out:
+    shr_model_free(take_model);
     shr_session_free(session);
     shr_mem_free(types);
     return rc;

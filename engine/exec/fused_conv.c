@@ -73,8 +73,12 @@ static void conv_finish(void *state)
     }
 }
 
-const struct shr_op shr__fused_conv = {SHR__FUSED_ROW("Conv"), .setup = conv_setup,
-                                       .forward = conv_forward, .finish = conv_finish,
+const struct shr_op shr__fused_conv = {SHR__FUSED_ROW("Conv"),
+                                       .setup = conv_setup,
+                                       .forward = conv_forward,
+                                       .finish = conv_finish,
+                                       .packs = 1u << SHR__F_W | 1u << SHR__F_BIAS |
+                                                1u << SHR__F_SCALE | 1u << SHR__F_SHIFT,
                                        .in_place = 1u << SHR__F_RESIDUAL};
 
 /* ── int8 ───────────────────────────────────────────────────────────────────────────────────── */
@@ -121,4 +125,5 @@ static int qconv_forward(const struct shr_op_call *c, struct shr_err *err)
 }
 
 const struct shr_op shr__fused_qconv = {SHR__FUSED_ROW("QConv"), .setup = qconv_setup,
-                                        .forward = qconv_forward, .finish = conv_finish};
+                                        .forward = qconv_forward, .finish = conv_finish,
+                                        .packs = ~1u};

@@ -74,8 +74,9 @@ static int linear_forward(const struct shr_op_call *c, struct shr_err *err)
     return SHR_OK;
 }
 
-const struct shr_op shr__fused_linear = {SHR__FUSED_ROW("Linear"), .setup = linear_setup,
-                                         .forward = linear_forward};
+const struct shr_op shr__fused_linear = {
+    SHR__FUSED_ROW("Linear"), .setup = linear_setup, .forward = linear_forward,
+    .packs = 1u << SHR__F_W | 1u << SHR__F_SCALE | 1u << SHR__F_SHIFT};
 
 /* ── Static int8 ────────────────────────────────────────────────────────────────────────────── */
 
@@ -138,7 +139,7 @@ static int qlinear_forward(const struct shr_op_call *c, struct shr_err *err)
 }
 
 const struct shr_op shr__fused_qlinear = {SHR__FUSED_ROW("QLinear"), .setup = qlinear_setup,
-                                          .forward = qlinear_forward};
+                                          .forward = qlinear_forward, .packs = 1u << SHR__Q_W};
 
 /* ── Dynamic int8 ───────────────────────────────────────────────────────────────────────────── */
 
@@ -206,4 +207,4 @@ static int dynamic_forward(const struct shr_op_call *c, struct shr_err *err)
 }
 
 const struct shr_op shr__fused_dynamic = {SHR__FUSED_ROW("DynamicLinear"), .setup = dynamic_setup,
-                                          .forward = dynamic_forward};
+                                          .forward = dynamic_forward, .packs = 1u << SHR__D_W};

@@ -118,10 +118,10 @@ static int bind_and_decide(struct shr_plan *plan, const struct shr_plan_opts *op
     return SHR_OK;
 }
 
-static int prepare_clone(struct shr_plan *plan, const struct shr_model *model,
-                         const struct shr_plan_opts *opts, struct shr_err *err)
+static int prepare_model(struct shr_plan *plan, const struct shr_plan_opts *opts,
+                         struct shr_err *err)
 {
-    int rc = shr_model_clone(model, &plan->model, err);
+    int rc = mark_kept(plan->model, opts, err);
     if (rc != 0) {
         return rc;
     }
@@ -192,6 +192,7 @@ static int add_slot(struct shr_plan *plan, struct shr_value *v, struct shr_err *
     }
     slot->value = v;
     slot->root = slot;
+    slot->unread = v->n_uses;
     slot->whole = v->is_input || v->is_output || v->captured;
     plan->list[plan->n_slots++] = slot;
     int rc = shape_slot(slot, err);
@@ -300,6 +301,24 @@ static int set_up(struct shr_plan *plan, struct shr__step *step, struct shr_err 
     return rc;
 }
 
+/* Gives back the constants that all their readers have packed. */
+static void release_packed(struct shr_plan *plan, const struct shr__step *step)
+{
+    const struct shr_node *node = step->call.node;
+    for (size_t i = 0; i < node->n_in && step->op->packs >> i != 0; i++) {
+        struct shr__slot *slot = slot_of(plan, shr_node_in(node, i));
+        if ((step->op->packs >> i & 1) == 0 || slot == NULL || !slot->constant ||
+            slot->tensor.data == NULL || --slot->unread > 0 || slot->whole) {
+            continue;
+        }
+        if (step->op->finish != NULL) { /* the packed form is not in the plan's memory */
+            plan->weight_bytes += shr_tensor_bytes(&slot->tensor);
+        }
+        shr_tensor_finish(&slot->value->constant);
+        slot->tensor.data = NULL;
+    }
+}
+
 static int make_steps(struct shr_plan *plan, struct shr_err *err)
 {
     struct shr_graph *g = &plan->model->graph;
@@ -324,27 +343,23 @@ static int make_steps(struct shr_plan *plan, struct shr_err *err)
         if (rc != 0) {
             return rc;
         }
+        release_packed(plan, step);
     }
     return SHR_OK;
 }
 
 static void count_weights(struct shr_plan *plan)
 {
-    plan->weight_bytes = plan->memory.used;
+    plan->weight_bytes += plan->memory.used;
     for (size_t i = 0; i < plan->n_slots; i++) {
-        if (plan->list[i]->constant) {
+        if (plan->list[i]->constant && plan->list[i]->tensor.data != NULL) {
             plan->weight_bytes += shr_tensor_bytes(&plan->list[i]->tensor);
         }
     }
 }
 
-int shr_plan_new(const struct shr_model *model, const struct shr_plan_opts *opts,
-                 struct shr_plan **ret, struct shr_err *err)
+static int compile(struct shr_plan *plan, const struct shr_plan_opts *opts, struct shr_err *err)
 {
-    struct shr_plan *plan = shr_mem_new(1, sizeof *plan);
-    if (plan == NULL) {
-        return no_memory(err);
-    }
     plan->kernels = shr_kernels_get(opts->cpu_mask);
     plan->max_arena = opts->max_arena == 0 ? DEFAULT_MAX_ARENA : opts->max_arena;
 
@@ -355,7 +370,7 @@ int shr_plan_new(const struct shr_model *model, const struct shr_plan_opts *opts
 
     int rc = plan->owns_team ? shr_team_new(opts->threads, &plan->team, err) : SHR_OK;
     if (rc == 0) {
-        rc = prepare_clone(plan, model, opts, err);
+        rc = prepare_model(plan, opts, err);
     }
     if (rc == 0) {
         rc = make_slots(plan, err);
@@ -366,13 +381,36 @@ int shr_plan_new(const struct shr_model *model, const struct shr_plan_opts *opts
     if (rc == 0) {
         rc = shr__plan_place(plan, err);
     }
+    if (rc == 0) {
+        count_weights(plan);
+    }
+    return rc;
+}
+
+int shr_plan_new_take(struct shr_model *take_model, const struct shr_plan_opts *opts,
+                      struct shr_plan **ret, struct shr_err *err)
+{
+    struct shr_plan *plan = shr_mem_new(1, sizeof *plan);
+    if (plan == NULL) {
+        shr_model_free(take_model);
+        return no_memory(err);
+    }
+    plan->model = take_model;
+    int rc = compile(plan, opts, err);
     if (rc != 0) {
         shr_plan_free(plan);
         return rc;
     }
-    count_weights(plan);
     *ret = plan;
     return SHR_OK;
+}
+
+int shr_plan_new(const struct shr_model *model, const struct shr_plan_opts *opts,
+                 struct shr_plan **ret, struct shr_err *err)
+{
+    struct shr_model *clone;
+    int rc = shr_model_clone(model, &clone, err);
+    return rc != 0 ? rc : shr_plan_new_take(clone, opts, ret, err);
 }
 
 void shr_plan_free(struct shr_plan *plan)

@@ -38,6 +38,10 @@ int shr_model_bind(struct shr_model *model, const struct shr_plan_opts *opts,
 /* UNSUPPORTED names the first node that has no row. */
 int shr_plan_new(const struct shr_model *model, const struct shr_plan_opts *opts,
                  struct shr_plan **ret, struct shr_err *err) SHR_MUSTCHECK;
+/* The same of a model that the caller gives away, also on failure: weights that operators packed
+ * are freed on the way, which keeps the peak of memory low. */
+int shr_plan_new_take(struct shr_model *take_model, const struct shr_plan_opts *opts,
+                      struct shr_plan **ret, struct shr_err *err) SHR_MUSTCHECK;
 void shr_plan_free(struct shr_plan *plan);
 
 /* True inputs (not initializers) and outputs, in the model's order. Tensors belong to the plan:

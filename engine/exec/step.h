@@ -20,6 +20,7 @@ struct shr__slot {
     bool constant; /* the data is the clone's */
     bool whole;    /* never shared: inputs, outputs and kept values */
     bool placed;
+    size_t unread; /* of a constant: uses that have not packed it (yet) */
 };
 
 struct shr__step {
@@ -31,7 +32,7 @@ struct shr__step {
 
 struct shr_plan {
     struct shr_arena memory; /* owns everything below but the clone and the arena */
-    struct shr_model *model; /* the clone */
+    struct shr_model *model; /* the plan's own */
     const struct shr_kernels *kernels;
     struct shr_team *team; /* NULL = one thread */
     bool owns_team, no_fuse;

@@ -319,9 +319,9 @@ static int64_t gemm_macs(const struct shr_node *node, const struct shr_type *in,
 static const struct shr_op rows[] = {
     {SHR_ROW("Gemm", 7, 0), SHR_SLOTS(2, 3, 1, 1), .infer = gemm_infer, .setup = gemm_setup,
      .forward = gemm_forward, .quant_role = SHR_QUANT_WEIGHTED, .prune_role = SHR_PRUNE_WEIGHTED,
-     .weight_slot = 1, .bias_slot = 2, .macs = gemm_macs},
+     .weight_slot = 1, .bias_slot = 2, .macs = gemm_macs, .packs = 1 << 1},
     {SHR_ROW("MatMul", 1, 0), SHR_SLOTS(2, 2, 1, 1), .infer = matmul_infer, .setup = matmul_setup,
      .forward = matmul_forward, .quant_role = SHR_QUANT_WEIGHTED, .prune_role = SHR_PRUNE_WEIGHTED,
-     .weight_slot = 1, .bias_slot = -1, .macs = matmul_macs},
+     .weight_slot = 1, .bias_slot = -1, .macs = matmul_macs, .packs = 1 << 1},
 };
 const struct shr_op_family shr_ops_matmul = {rows, SHR_COUNT_OF(rows)};

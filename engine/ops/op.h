@@ -94,7 +94,8 @@ struct shr_op {
     /* Multiply-accumulates of a node with known shapes, -1 = too many to count; NULL = 0. */
     int64_t (*macs)(const struct shr_node *node, const struct shr_type *in,
                     const struct shr_type *out);
-    bool halves;   /* takes float16 and bfloat16 as they are; others compute in float32 for them */
+    bool halves;    /* takes float16 and bfloat16 as they are; others compute in float32 for them */
+    unsigned packs; /* bit i: forward does not read input i where setup found it constant */
     unsigned in_place; /* bit i: output 0 may overwrite input i of as many bytes (elementwise) */
     /* Slots: the first *_min must be given, *_max = most slots (-1 = any number, 0 with a min of 0
      * = not checked). shr_model_infer checks them, so rows may read what must be there. */

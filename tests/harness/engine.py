@@ -35,7 +35,7 @@ def _library():
         "runner_load": (pointer, [pointer, size, text]),
         "runner_plan": (
             ctypes.c_int,
-            [pointer, types, size, ctypes.c_int, ctypes.c_uint, ctypes.c_int, text],
+            [pointer, types, size] + [ctypes.c_int, ctypes.c_uint, ctypes.c_int, ctypes.c_int, text],
         ),
         "runner_tensor": (pointer, [pointer, ctypes.c_int, size, types]),
         "runner_count": (size, [pointer, ctypes.c_int]),
@@ -80,8 +80,8 @@ class Model:
         if code != 0:
             self.fail()
 
-    def plan(self, feed, threads=1, fuse=True, cpu_mask=0):
-        """feed: a dict of inputs, in the model's order."""
+    def plan(self, feed, threads=1, fuse=True, cpu_mask=0, last=False):
+        """feed: a dict of inputs, in the model's order. No plan can be made after the last one."""
         arrays = list(feed.values())
         types = (_Type * max(1, len(arrays)))()
         for one, array in zip(types, arrays):
@@ -89,7 +89,7 @@ class Model:
             one.dim[: array.ndim] = array.shape
         self.check(
             self.lib.runner_plan(
-                self.runner, types, len(arrays), threads, cpu_mask, not fuse, self.message
+                self.runner, types, len(arrays), threads, cpu_mask, not fuse, last, self.message
             )
         )
         self.inputs = [self.tensor(False, i) for i in range(self.lib.runner_count(self.runner, 0))]

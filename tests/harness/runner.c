@@ -26,7 +26,7 @@ struct runner_type { /* of an input; the layout is known to engine.py */
 
 SHR_API struct runner *runner_load(const void *bytes, size_t n, char *message);
 SHR_API int runner_plan(struct runner *runner, const struct runner_type *inputs, size_t n_inputs,
-                        int threads, unsigned cpu_mask, int no_fuse, char *message);
+                        int threads, unsigned cpu_mask, int no_fuse, int last, char *message);
 SHR_API void *runner_tensor(struct runner *runner, int output, size_t i, struct runner_type *ret);
 SHR_API size_t runner_count(const struct runner *runner, int outputs);
 SHR_API const char *runner_input_name(const struct runner *runner, size_t i);
@@ -59,9 +59,10 @@ struct runner *runner_load(const void *bytes, size_t n, char *message)
     return runner;
 }
 
-/* Replaces the plan by one for inputs of these types, in the model's order. */
+/* Replaces the plan by one for inputs of these types, in the model's order. The last plan takes the
+ * model, which keeps the peak of memory low. */
 int runner_plan(struct runner *runner, const struct runner_type *inputs, size_t n_inputs,
-                int threads, unsigned cpu_mask, int no_fuse, char *message)
+                int threads, unsigned cpu_mask, int no_fuse, int last, char *message)
 {
     enum { MAX_INPUTS = 64 };
     struct shr_type types[MAX_INPUTS] = {{0}};
@@ -79,7 +80,13 @@ int runner_plan(struct runner *runner, const struct runner_type *inputs, size_t 
     runner->plan = NULL;
     struct shr_plan_opts opts = {
         .inputs = types, .threads = threads, .cpu_mask = cpu_mask, .no_fuse = no_fuse != 0};
-    int rc = shr_plan_new(runner->model, &opts, &runner->plan, &err);
+    int rc;
+    if (last) {
+        rc = shr_plan_new_take(runner->model, &opts, &runner->plan, &err);
+        runner->model = NULL;
+    } else {
+        rc = shr_plan_new(runner->model, &opts, &runner->plan, &err);
+    }
     return rc == 0 ? 0 : tell(rc, &err, message);
 }
 
