@@ -144,6 +144,7 @@ static inline float shr__pool_scale(const struct shr_conv_shape *s, bool count_p
                                 float *y, struct shr_team *team);
 SHR__F32_ENTRIES(ref)
 SHR__F32_ENTRIES(avx2)
+SHR__F32_ENTRIES(avx512)
 
 /* The integer products that every table has. */
 #define SHR__I8_ENTRIES(isa)                                                                       \

@@ -3,60 +3,52 @@
  * A table is complete and constant: reading one shows at once which entries an instruction set
  * replaces. A new instruction set is a static_library of its own with its entries, a table here,
  * and a place in the list, strongest first. Thread: any. */
-#include "kernels/internal.h"
+#include "kernels/entries.h"
 
-/* The entries of SHR__F32_ENTRIES */
-#define F32_ENTRIES(isa)                                                                           \
-    .gemm_f32_size = shr__gemm_f32_size_##isa, .gemm_f32_pack = shr__gemm_f32_pack_##isa,          \
-    .gemm_f32 = shr__gemm_f32_##isa, .gemm_f32_team = shr__gemm_f32_team_##isa,                    \
-    .conv_f32_new = shr__conv_f32_new_##isa, .sigmoid_f32 = shr__sigmoid_f32_##isa,                \
-    .tanh_f32 = shr__tanh_f32_##isa, .exp_f32 = shr__exp_f32_##isa, .erf_f32 = shr__erf_f32_##isa, \
-    .act_f32 = shr__act_f32_##isa, .softmax_f32 = shr__softmax_f32_##isa,                          \
-    .layernorm_f32 = shr__layernorm_f32_##isa, .scale_f32 = shr__scale_f32_##isa,                  \
-    .maxpool_f32 = shr__maxpool_f32_##isa, .avgpool_f32 = shr__avgpool_f32_##isa,                  \
-    .conv_f32_run = shr__conv_f32_run, .conv_f32_free = shr__conv_f32_free,
-
-/* The entries of SHR__I8_ENTRIES */
-#define I8_ENTRIES(isa)                                                                            \
-    .gemm_i8_size = shr__gemm_i8_size_##isa, .gemm_i8_pack = shr__gemm_i8_pack_##isa,              \
-    .gemm_i8 = shr__gemm_i8_##isa, .conv_i8_new = shr__conv_i8_new_##isa,                          \
-    .conv_i8_run = shr__conv_i8_run_##isa, .conv_i8_free = shr__conv_i8_free_##isa,
-
-/* What moves or changes elements, one by one */
-#define LOOP_ENTRIES(isa)                                                                          \
-    .maxpool_u8 = shr__maxpool_u8_##isa, .add_u8 = shr__add_u8_##isa, .mul_u8 = shr__mul_u8_##isa, \
-    .mean_u8 = shr__mean_u8_##isa, .lut_u8 = shr__lut_u8_##isa, .flip_u8 = shr__flip_u8_##isa,     \
-    .transpose_u8 = shr__transpose_u8_##isa, .transpose_f32 = shr__transpose_f32_##isa,            \
-    .quantize_u8 = shr__quantize_u8_##isa, .quantize_s8 = shr__quantize_s8_##isa,                  \
-    .dequantize_u8 = shr__dequantize_u8_##isa, .dequantize_s8 = shr__dequantize_s8_##isa,          \
-    .quantize_u8_nhwc = shr__quantize_u8_nhwc_##isa,                                               \
-    .dequantize_u8_nchw = shr__dequantize_u8_nchw_##isa, .minmax_f32 = shr__minmax_f32_##isa,      \
-    .relu_f32 = shr__relu_f32_##isa, .add_f32 = shr__add_f32_##isa, .mul_f32 = shr__mul_f32_##isa,
-
-/* clang-format off: a table is a list */
-static const struct shr_kernels ref_table = {.cpu = 0,
-                                             F32_ENTRIES(ref) I8_ENTRIES(ref) LOOP_ENTRIES(ref)};
+/* Lists, which the formatter does not see in macros. */
+/* clang-format off */
+static const struct shr_kernels ref_table = {
+    .cpu = 0,
+    F32_ENTRIES(ref)
+    I8_ENTRIES(ref)
+    LOOP_ENTRIES(ref)
+};
 
 #ifdef SHR_KERNELS_X86
 static const struct shr_kernels avx2_table = {
-    .cpu = SHR_CPU_AVX2, F32_ENTRIES(avx2) I8_ENTRIES(avx2) LOOP_ENTRIES(avx2)};
+    .cpu = SHR_CPU_AVX2,
+    F32_ENTRIES(avx2)
+    I8_ENTRIES(avx2)
+    LOOP_ENTRIES(avx2)
+};
 
-static const struct shr_kernels avxvnni_table = {.cpu = SHR_CPU_AVX2 | SHR_CPU_AVXVNNI,
-                                                 F32_ENTRIES(avx2) I8_ENTRIES(avxvnni)
-                                                     LOOP_ENTRIES(avx2)};
+static const struct shr_kernels avxvnni_table = {
+    .cpu = SHR_CPU_AVX2 | SHR_CPU_AVXVNNI,
+    F32_ENTRIES(avx2)
+    I8_ENTRIES(avxvnni)
+    LOOP_ENTRIES(avx2)
+};
+
+static const struct shr_kernels avx512_table = {
+    .cpu = SHR_CPU_AVX2 | SHR_CPU_AVX512,
+    F32_ENTRIES(avx512)
+    I8_ENTRIES(avx2)
+    LOOP_ENTRIES(avx2)
+};
 
 static const struct shr_kernels avx512vnni_table = {
     .cpu = SHR_CPU_AVX2 | SHR_CPU_AVX512 | SHR_CPU_AVX512VNNI,
-    F32_ENTRIES(avx2) I8_ENTRIES(avx512vnni) LOOP_ENTRIES(avx2)};
+    F32_ENTRIES(avx512)
+    I8_ENTRIES(avx512vnni)
+    LOOP_ENTRIES(avx2)
+};
 #endif
 /* clang-format on */
 
 /* Strongest first; the last needs nothing. */
 static const struct shr_kernels *const tables[] = {
 #ifdef SHR_KERNELS_X86
-    &avx512vnni_table,
-    &avxvnni_table,
-    &avx2_table,
+    &avx512vnni_table, &avx512_table, &avxvnni_table, &avx2_table,
 #endif
     &ref_table,
 };

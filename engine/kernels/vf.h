@@ -7,7 +7,9 @@
 #ifndef SHR_KERNELS_VF_H
 #define SHR_KERNELS_VF_H
 
-#ifdef SHR_VF_AVX512
+#if defined(SHR_LANES_EMULATED) /* tests only */
+#include "vf_emulated.h"
+#elif defined(SHR_VF_AVX512)
 #include "kernels/vf_avx512.h"
 #else
 #include "kernels/vf_avx2.h"

@@ -107,11 +107,9 @@ static void one_row(void *arg, size_t task, size_t worker)
     case 2:
         row_sums(2, g->a, quads, b, acc);
         break;
-#ifdef __AVX512VNNI__
     case 3:
-        row_sums(3, g->a, quads, b, acc);
+        row_sums(PANEL < 3 ? PANEL : 3, g->a, quads, b, acc);
         break;
-#endif
     default:
         row_sums(PANEL, g->a, quads, b, acc);
         break;

@@ -13,7 +13,9 @@
 
 #include "core/team.h"
 #include "kernels/internal.h"
-#ifdef __AVX512VNNI__
+#if defined(SHR_LANES_EMULATED)
+#include "lanes_emulated.h"
+#elif defined(__AVX512VNNI__)
 #include "kernels/lanes_avx512.h"
 #else
 #include "kernels/lanes_avx2.h"
@@ -268,11 +270,9 @@ SHR_INLINE void vnni_run(const struct vnni_panel *p, size_t rows, const struct v
     case 2:
         vnni_tile_rows(rows, 2, r, p->b, acc);
         break;
-#ifdef __AVX512VNNI__
     case 3:
-        vnni_tile_rows(rows, 3, r, p->b, acc);
+        vnni_tile_rows(rows, PANEL < 3 ? PANEL : 3, r, p->b, acc);
         break;
-#endif
     default:
         vnni_tile_rows(rows, PANEL, r, p->b, acc);
         break;

@@ -159,33 +159,8 @@ static const struct {
     {"maxpool_f32 of NaN", check_maxpool_nan},
 };
 
-#ifdef CHECK_EMULATED
-#include "kernels/internal.h"
-
-SHR__I8_ENTRIES(emulated)
-
-/* The VNNI kernels, with their instruction made of AVX2; the rest as on an AVX2 machine. False when
- * this machine lacks AVX2 too. */
-static bool emulated_table(struct shr_kernels *ret)
-{
-    if ((shr_cpu_flags() & SHR_CPU_AVX2) == 0) {
-        return false;
-    }
-    *ret = *shr_kernels_get(~(unsigned)SHR_CPU_AVX2);
-    ret->gemm_i8_size = shr__gemm_i8_size_emulated;
-    ret->gemm_i8_pack = shr__gemm_i8_pack_emulated;
-    ret->gemm_i8 = shr__gemm_i8_emulated;
-    ret->conv_i8_new = shr__conv_i8_new_emulated;
-    ret->conv_i8_run = shr__conv_i8_run_emulated;
-    ret->conv_i8_free = shr__conv_i8_free_emulated;
-    return true;
-}
-#else
-static bool emulated_table(struct shr_kernels *ret)
-{
-    (void)ret;
-    return false;
-}
+#ifndef CHECK_EMULATED
+const struct emulated emulated[] = {{NULL, NULL}};
 #endif
 
 /* Every table that some mask gives, strongest first; the reference is the last. */
@@ -211,11 +186,11 @@ static size_t find_tables(struct table *tables)
 int main(int argc, char **argv)
 {
     struct table tables[MAX_TABLES];
-    struct shr_kernels emulated;
     size_t n_tables = find_tables(tables), n_checks = SHR_COUNT_OF(checks), number = 0, failed = 0;
-    if (emulated_table(&emulated)) {
-        tables[n_tables++] =
-            (struct table){.k = &emulated, .ref = shr_kernels_get(~0u), .name = "emulated vnni"};
+    bool avx2 = (shr_cpu_flags() & SHR_CPU_AVX2) != 0;
+    for (size_t i = 0; avx2 && emulated[i].k != NULL; i++, n_tables++) {
+        tables[n_tables] = (struct table){.k = emulated[i].k, .ref = shr_kernels_get(~0u)};
+        snprintf(tables[n_tables].name, sizeof tables->name, "%s", emulated[i].name);
     }
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
         for (size_t i = 0; i < n_tables; i++) {

@@ -23,6 +23,13 @@ struct table {
     char name[64];
 };
 
+/* Tables of kernels for machines that are not here, made of AVX2; ends with NULL. */
+struct emulated {
+    const struct shr_kernels *k;
+    const char *name;
+};
+extern const struct emulated emulated[];
+
 uint32_t rnd(void);                          /* a fixed sequence */
 uint32_t rnd_below(uint32_t n);              /* n > 0 */
 void *need(size_t n);                        /* memory or abort */
