@@ -79,6 +79,11 @@ static int setup_numbers(struct shr_op_setup *c, struct shr_err *err)
     return shr_op_want(c, 0, SHR_NUMBERS, err); /* the others have the same type */
 }
 
+static int setup_reals(struct shr_op_setup *c, struct shr_err *err)
+{
+    return shr_op_want(c, 0, SHR_BIT(F32) | SHR_BIT(F64), err);
+}
+
 typedef void (*kernel_fn)(size_t n, const float *a, const float *b, float *y);
 
 enum { BLOCK = 16384 }; /* elements of a task */
@@ -219,9 +224,13 @@ static int mean_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
     run_many(c, add_rows, c->kernels->add_f32);
-    float *y = c->out[0]->data;
-    for (int64_t i = 0; i < shr_tensor_count(c->out[0]); i++) {
-        y[i] /= (float)c->n_in;
+    struct shr_tensor *y = c->out[0];
+    for (int64_t i = 0; i < shr_tensor_count(y); i++) {
+        if (y->dtype == SHR_DTYPE_F64) {
+            ((double *)y->data)[i] /= (double)c->n_in;
+        } else {
+            ((float *)y->data)[i] /= (float)c->n_in;
+        }
     }
     return SHR_OK;
 }
@@ -330,13 +339,24 @@ static int prelu_infer(struct shr_infer *c, struct shr_err *err)
     return code;
 }
 
-#define PRELU(T, x, z) ((x) < 0 ? (x) * (z) : (x))
+#define PRELU(T, x, z) ((x) < 0 ? (T)((x) * (z)) : (x))
 ROW_FN(prelu, f32, float, PRELU)
+ROW_FN(prelu, f64, double, PRELU)
+ROW_FN(prelu, i32, int32_t, PRELU)
+ROW_FN(prelu, i64, int64_t, PRELU)
+
+static int prelu_setup(struct shr_op_setup *c, struct shr_err *err)
+{
+    return shr_op_want(c, 0, SHR_BIT(F32) | SHR_BIT(F64) | SHR_BIT(I32) | SHR_BIT(I64), err);
+}
 
 static int prelu_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
-    static const row_fn rows[SHR_DTYPE_COUNT] = {[SHR_DTYPE_F32] = prelu_f32};
+    static const row_fn rows[SHR_DTYPE_COUNT] = {[SHR_DTYPE_F32] = prelu_f32,
+                                                 [SHR_DTYPE_F64] = prelu_f64,
+                                                 [SHR_DTYPE_I32] = prelu_i32,
+                                                 [SHR_DTYPE_I64] = prelu_i64};
     run_pair(c, rows, NULL, c->in[0], c->in[1], c->out[0]);
     return SHR_OK;
 }
@@ -355,14 +375,14 @@ static const struct shr_op rows[] = {
     {PAIR("Mul", 7, mul_forward), .quant_role = SHR_QUANT_ARITH, .prune_role = SHR_PRUNE_PASS},
     {PAIR("Div", 7, div_forward), .prune_role = SHR_PRUNE_PASS},
     {MANY("Max", 6, setup_numbers, max_forward)},
-    {MANY("Mean", 6, shr_op_setup_f32, mean_forward)},
+    {MANY("Mean", 6, setup_reals, mean_forward)},
     {MANY("Min", 6, setup_numbers, min_forward)},
     {MANY("Sum", 6, setup_numbers, sum_forward)},
     {SHR_ROW("Mod", 10, 0), SHR_SLOTS(2, 2, 1, 1), .infer = shr_infer_broadcast,
      .setup = setup_numbers, .forward = mod_forward, SHR_NO_WEIGHT},
     {SHR_ROW("Pow", 7, 0), SHR_SLOTS(2, 2, 1, 1), .infer = pow_infer, .setup = pow_setup,
      .forward = pow_forward, SHR_NO_WEIGHT},
-    {SHR_ROW("PRelu", 7, 0), SHR_SLOTS(2, 2, 1, 1), .infer = prelu_infer, .setup = shr_op_setup_f32,
+    {SHR_ROW("PRelu", 7, 0), SHR_SLOTS(2, 2, 1, 1), .infer = prelu_infer, .setup = prelu_setup,
      .forward = prelu_forward, SHR_NO_WEIGHT},
 };
 const struct shr_op_family shr_ops_binary = {rows, SHR_COUNT_OF(rows)};

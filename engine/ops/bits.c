@@ -135,7 +135,8 @@ static int is_nan_forward(const struct shr_op_call *c, struct shr_err *err)
     (void)err;
     uint8_t *y = c->out[0]->data;
     for (int64_t i = 0; i < shr_tensor_count(c->in[0]); i++) {
-        y[i] = isnan(shr_tensor_get(c->in[0], i)) ? 1 : 0;
+        const double x = shr_tensor_get(c->in[0], i);
+        y[i] = x != x;
     }
     return SHR_OK;
 }

@@ -1,5 +1,5 @@
 /* Normalizations, float32: BatchNormalization (inference), InstanceNormalization,
- * LayerNormalization. Statistics are summed in double. */
+ * LayerNormalization, RMSNormalization, GroupNormalization. Statistics are summed in double. */
 #include "ops/util.h"
 
 #include <math.h>
@@ -225,14 +225,90 @@ static int layer_forward(const struct shr_op_call *c, struct shr_err *err)
     return SHR_OK;
 }
 
+/* ── RMSNormalization: as LayerNormalization, without the mean and the bias ─────────────────── */
+
+static int rms_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    const struct shr_tensor *t = c->in[0];
+    const double epsilon = (double)shr_node_float(c->node, "epsilon", 1e-5f);
+    int axis = 0;
+    int code = shr_op_axis(c->node, "axis", shr_node_int(c->node, "axis", -1), t->rank, &axis, err);
+    if (code != SHR_OK) {
+        return code;
+    }
+    int64_t rows = shr_dims_product(t->dim, 0, axis), n = shr_dims_product(t->dim, axis, t->rank);
+    const float *x = t->data;
+    float *y = c->out[0]->data;
+    for (int64_t i = 0; i < rows; i++, x += n, y += n) {
+        double squares = 0.0;
+        for (int64_t j = 0; j < n; j++) {
+            squares += (double)x[j] * (double)x[j];
+        }
+        const float inverse = (float)(1.0 / sqrt((n == 0 ? 0.0 : squares / (double)n) + epsilon));
+        for (int64_t j = 0; j < n; j++) {
+            y[j] = x[j] * inverse;
+        }
+    }
+    scale_and_shift(c->out[0], c->in[1], NULL);
+    return SHR_OK;
+}
+
+/* ── GroupNormalization: over the channels of a group; scale and bias of each channel, until
+ *    opset 20 of each group ─────────────────────────────────────────────────────────────────── */
+
+static int group_infer(struct shr_infer *c, struct shr_err *err)
+{
+    const struct shr_type *x = &c->in[0];
+    const int64_t groups = shr_node_int(c->node, "num_groups", 0);
+    const int64_t channels = x->rank >= 2 ? x->dim[1] : -1;
+    c->out[0] = *x;
+    if (groups < 1 || (channels >= 0 && channels % groups != 0) || x->rank == 0 || x->rank == 1) {
+        return shr_op_fail(c->node, err, SHR_ERR_INVALID, "%lld channels in %lld groups",
+                           (long long)channels, (long long)groups);
+    }
+    const int64_t want = c->opset < 21 ? groups : channels;
+    for (size_t i = 1; i < c->n_in; i++) {
+        const struct shr_type *p = &c->in[i];
+        if (p->rank >= 0 && (p->rank != 1 || (p->dim[0] >= 0 && want >= 0 && p->dim[0] != want))) {
+            return shr_op_fail(c->node, err, SHR_ERR_INVALID, "input '%s' is not [%lld]",
+                               shr_op_in_name(c->node, i), (long long)want);
+        }
+    }
+    return SHR_OK;
+}
+
+static int group_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    (void)err;
+    const struct shr_tensor *t = c->in[0]; /* (n, c, spatial…) */
+    const float *x = t->data, *scale = c->in[1]->data, *shift = c->in[2]->data;
+    const float epsilon = shr_node_float(c->node, "epsilon", 1e-5f);
+    float *y = c->out[0]->data;
+    const int64_t groups = shr_node_int(c->node, "num_groups", 1), each = t->dim[1] / groups;
+    const int64_t plane = shr_dims_product(t->dim, 2, t->rank), size = each * plane;
+    for (int64_t i = 0; i < t->dim[0] * groups && size > 0; i++, x += size, y += size) {
+        double mean, inverse;
+        row_statistics(x, size, epsilon, &mean, &inverse);
+        for (int64_t j = 0; j < size; j++) {
+            const int64_t g = i % groups, p = c->opset < 21 ? g : g * each + j / plane;
+            y[j] = (float)(((double)x[j] - mean) * inverse) * scale[p] + shift[p];
+        }
+    }
+    return SHR_OK;
+}
+
 static const struct shr_op rows[] = {
     {SHR_ROW("BatchNormalization", 7, 0), SHR_SLOTS(5, 5, 1, 5), .infer = channels_infer,
      .setup = batch_setup, .forward = batch_forward, .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT,
      .in_place = true},
+    {SHR_ROW("GroupNormalization", 18, 0), SHR_SLOTS(3, 3, 1, 1), .infer = group_infer,
+     .setup = shr_op_setup_f32, .forward = group_forward, SHR_NO_WEIGHT},
     {SHR_ROW("InstanceNormalization", 6, 0), SHR_SLOTS(3, 3, 1, 1), .infer = channels_infer,
      .setup = shr_op_setup_f32, .forward = instance_forward, .prune_role = SHR_PRUNE_PASS,
      SHR_NO_WEIGHT},
     {SHR_ROW("LayerNormalization", 17, 0), SHR_SLOTS(2, 3, 1, 3), .infer = layer_infer,
      .setup = shr_op_setup_f32, .forward = layer_forward, SHR_NO_WEIGHT},
+    {SHR_ROW("RMSNormalization", 23, 0), SHR_SLOTS(2, 2, 1, 1), .infer = layer_infer,
+     .setup = shr_op_setup_f32, .forward = rms_forward, SHR_NO_WEIGHT},
 };
 const struct shr_op_family shr_ops_norm = {rows, SHR_COUNT_OF(rows)};

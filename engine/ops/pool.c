@@ -1,4 +1,5 @@
-/* Pools: MaxPool (float32 and 8 bit), AveragePool, GlobalAveragePool, GlobalMaxPool (float32).
+/* Pools: MaxPool (float32 and 8 bit), AveragePool, LpPool, and all three over whole images
+ * (float32).
  *
  * A tap at a time over a whole output row: the row of outputs whose tap lies inside the input is
  * known beforehand, so that the inner loop has no conditions. */
@@ -226,6 +227,56 @@ static int average_forward(const struct shr_op_call *c, struct shr_err *err)
     return SHR_OK;
 }
 
+/* ── LpPool: the p-th root of the sum of |x|^p ──────────────────────────────────────────────── */
+
+static double power(double x, int64_t p)
+{
+    return p == 1 ? fabs(x) : p == 2 ? x * x : pow(fabs(x), (double)p);
+}
+
+static double root(double sum, int64_t p)
+{
+    return p == 1 ? sum : p == 2 ? sqrt(sum) : pow(sum, 1.0 / (double)p);
+}
+
+static int lp_infer(struct shr_infer *c, struct shr_err *err)
+{
+    int64_t p = shr_node_int(c->node, "p", 2);
+    return p >= 1 ? pool_infer(c, err)
+                  : shr_op_fail(c->node, err, SHR_ERR_INVALID, "p is %lld", (long long)p);
+}
+
+/* x (d, h, w) to y (od, oh, ow) */
+static void lp_plane(const struct shr_window *win, int64_t p, const float *x, float *y)
+{
+    const struct shr_window_axis *h = &win->axis[1], *w = &win->axis[2];
+    for (int64_t i = 0; i < win->axis[0].out * h->out * w->out; i++) {
+        const int64_t row = i / w->out, o = i % w->out;
+        struct taps taps = {win, row / h->out, row % h->out, 0};
+        struct line line;
+        double sum = 0.0;
+        while (next_line(&taps, &line)) {
+            if (o >= line.from && o < line.to) {
+                sum += power((double)x[line.x + shr_window_at(w, o, line.kw)], p);
+            }
+        }
+        y[i] = (float)root(sum, p);
+    }
+}
+
+static int lp_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    (void)err;
+    const struct pool *s = c->state;
+    const float *x = c->in[0]->data; /* (n, c, d, h, w) */
+    float *y = c->out[0]->data;
+    const int64_t p = shr_node_int(c->node, "p", 2);
+    for (int64_t i = 0; i < c->in[0]->dim[0] * c->in[0]->dim[1]; i++) {
+        lp_plane(&s->win, p, x + i * volume(&s->win, false), y + i * volume(&s->win, true));
+    }
+    return SHR_OK;
+}
+
 /* ── Global pools ───────────────────────────────────────────────────────────────────────────── */
 
 static int global_infer(struct shr_infer *c, struct shr_err *err)
@@ -274,6 +325,30 @@ static int global_max_forward(const struct shr_op_call *c, struct shr_err *err)
     return SHR_OK;
 }
 
+static int global_lp_infer(struct shr_infer *c, struct shr_err *err)
+{
+    int64_t p = shr_node_int(c->node, "p", 2);
+    return p >= 1 ? global_infer(c, err)
+                  : shr_op_fail(c->node, err, SHR_ERR_INVALID, "p is %lld", (long long)p);
+}
+
+static int global_lp_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    (void)err;
+    const struct shr_tensor *t = c->in[0]; /* (n, c, spatial…) */
+    const int64_t size = shr_dims_product(t->dim, 2, t->rank), p = shr_node_int(c->node, "p", 2);
+    const float *x = t->data;
+    float *y = c->out[0]->data;
+    for (int64_t i = 0; i < t->dim[0] * t->dim[1]; i++, x += size) {
+        double sum = 0.0;
+        for (int64_t j = 0; j < size; j++) {
+            sum += power((double)x[j], p);
+        }
+        y[i] = (float)root(sum, p);
+    }
+    return SHR_OK;
+}
+
 static const struct shr_op rows[] = {
     {SHR_ROW("AveragePool", 7, 0), SHR_SLOTS(1, 1, 1, 1), .infer = pool_infer,
      .setup = average_setup, .forward = average_forward, .quant_role = SHR_QUANT_ARITH,
@@ -281,9 +356,13 @@ static const struct shr_op rows[] = {
     {SHR_ROW("GlobalAveragePool", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = global_infer,
      .setup = shr_op_setup_f32, .forward = global_average_forward, .quant_role = SHR_QUANT_ARITH,
      .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT},
+    {SHR_ROW("GlobalLpPool", 2, 0), SHR_SLOTS(1, 1, 1, 1), .infer = global_lp_infer,
+     .setup = shr_op_setup_f32, .forward = global_lp_forward, SHR_NO_WEIGHT},
     {SHR_ROW("GlobalMaxPool", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = global_infer,
      .setup = shr_op_setup_f32, .forward = global_max_forward, .quant_role = SHR_QUANT_PASS,
      .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT},
+    {SHR_ROW("LpPool", 2, 0), SHR_SLOTS(1, 1, 1, 1), .infer = lp_infer, .setup = average_setup,
+     .forward = lp_forward, SHR_NO_WEIGHT},
     {SHR_ROW("MaxPool", 1, 0), SHR_SLOTS(1, 1, 1, 2), .infer = pool_infer, .setup = max_setup,
      .forward = max_forward, .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS,
      SHR_NO_WEIGHT},

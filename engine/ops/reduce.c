@@ -1,4 +1,4 @@
-/* Reductions: ReduceSum Mean Max Min Prod L1 L2 SumSquare LogSum, ArgMax, ArgMin.
+/* Reductions: ReduceSum Mean Max Min Prod L1 L2 SumSquare LogSum LogSumExp, ArgMax, ArgMin.
  *
  * The axes are an attribute until opset 17 (ReduceSum: 12) and an input afterwards. The input is
  * read in order; each element goes to the output that its other axes name. Rows along a reduced
@@ -116,17 +116,23 @@ ROW_FNS(prod, uint64_t, uint64_t, PROD)
 ROW_FNS(sum_square, uint64_t, uint64_t, SUM_SQUARE)
 ROW_FNS(max, int64_t, uint64_t, MAX)
 ROW_FNS(min, int64_t, uint64_t, MIN)
-#define SUM_ABS(acc, v) ((acc) + fabs(v))
+#define SUM_ABS(acc, v) ((acc) + ((v) < 0 ? -(v) : (v)))
 ROW_FN(sum_abs, f32, float, double, SUM_ABS)
-static const row_fn sum_abs_rows[SHR_DTYPE_COUNT] = {[SHR_DTYPE_F32] = sum_abs_f32};
+ROW_FN(sum_abs, f64, double, double, SUM_ABS)
+ROW_FN(sum_abs, i32, int32_t, int64_t, SUM_ABS)
+ROW_FN(sum_abs, i64, int64_t, int64_t, SUM_ABS)
+static const row_fn sum_abs_rows[SHR_DTYPE_COUNT] = {[SHR_DTYPE_F32] = sum_abs_f32,
+                                                     [SHR_DTYPE_F64] = sum_abs_f64,
+                                                     [SHR_DTYPE_I32] = sum_abs_i32,
+                                                     [SHR_DTYPE_I64] = sum_abs_i64};
 
 /* ── The reduction ──────────────────────────────────────────────────────────────────────────── */
 
-static int run(const struct shr_op_call *c, const row_fn *rows, double first, int64_t *ret_each,
-               struct shr_err *err)
+/* Where each dim of the input goes in the output, and how many elements make one result. */
+static int output_strides(const struct shr_op_call *c, int64_t *stride, int64_t *ret_each,
+                          struct shr_err *err)
 {
     const struct shr_tensor *x = c->in[0];
-    struct shr_tensor *y = c->out[0];
     struct shr_int_list axes;
     unsigned mask = 0;
     int code = shr_op_list_call(c, "axes", 1, &axes, err);
@@ -136,12 +142,26 @@ static int run(const struct shr_op_call *c, const row_fn *rows, double first, in
     if (code != SHR_OK) {
         return code;
     }
-    int64_t stride[1][SHR_MAX_RANK], step = 1, each = 1;
+    int64_t step = 1;
+    *ret_each = 1;
     for (int i = x->rank - 1; i >= 0; i--) {
         bool gone = (mask >> i & 1u) != 0;
-        stride[0][i] = gone ? 0 : step;
+        stride[i] = gone ? 0 : step;
         step *= gone ? 1 : x->dim[i];
-        each *= gone ? x->dim[i] : 1;
+        *ret_each *= gone ? x->dim[i] : 1;
+    }
+    return SHR_OK;
+}
+
+static int run(const struct shr_op_call *c, const row_fn *rows, double first, int64_t *ret_each,
+               struct shr_err *err)
+{
+    const struct shr_tensor *x = c->in[0];
+    struct shr_tensor *y = c->out[0];
+    int64_t stride[1][SHR_MAX_RANK], each;
+    int code = output_strides(c, stride[0], &each, err);
+    if (code != SHR_OK) {
+        return code;
     }
     if (y->dtype == SHR_DTYPE_BOOL) { /* max and min: or, and */
         first = first > 0.0;
@@ -185,19 +205,60 @@ static int mean_forward(const struct shr_op_call *c, struct shr_err *err)
     return code;
 }
 
-/* A float32 reduction and a function of each result. */
+/* A reduction and a function of each result. */
 #define FORWARD_THEN(op, base, FN)                                                                 \
     static int op##_forward(const struct shr_op_call *c, struct shr_err *err)                      \
     {                                                                                              \
         int code = base##_forward(c, err);                                                         \
-        float *y = c->out[0]->data;                                                                \
-        for (int64_t i = 0; code == SHR_OK && i < shr_tensor_count(c->out[0]); i++) {              \
-            y[i] = FN(y[i]);                                                                       \
+        struct shr_tensor *y = c->out[0];                                                          \
+        for (int64_t i = 0; code == SHR_OK && i < shr_tensor_count(y); i++) {                      \
+            double v = FN(shr_tensor_get(y, i));                                                   \
+            shr_tensor_set(y, i, shr_dtype_is_float(y->dtype) ? v : trunc(v));                     \
         }                                                                                          \
         return code;                                                                               \
     }
-FORWARD_THEN(l2, sum_square, sqrtf)
-FORWARD_THEN(log_sum, sum, logf)
+FORWARD_THEN(l2, sum_square, sqrt)
+FORWARD_THEN(log_sum, sum, log)
+
+/* log(sum(exp(x))): exp(x - largest) is what is added up, in scratch. */
+static int log_sum_exp_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    const struct shr_tensor *x = c->in[0];
+    struct shr_tensor *y = c->out[0];
+    double *sum = c->scratch;
+    int64_t stride[1][SHR_MAX_RANK], each;
+    int code = run(c, max_rows, -INFINITY, &each, err);
+    if (code == SHR_OK) {
+        code = output_strides(c, stride[0], &each, err);
+    }
+    if (code != SHR_OK) {
+        return code;
+    }
+    memset(sum, 0, (size_t)shr_tensor_count(y) * sizeof *sum);
+    struct shr_walk w;
+    shr_walk_init(&w, x->rank, x->dim, 1, (const int64_t(*)[SHR_MAX_RANK])stride);
+    for (bool more = shr_walk_begin(&w); more; more = shr_walk_next(&w)) {
+        for (int64_t i = 0; i < w.inner; i++) {
+            const int64_t to = w.at[0] + i * w.step[0];
+            const double largest = shr_tensor_get(y, to);
+            const double shift = isinf(largest) ? 0.0 : largest;
+            sum[to] += exp(shr_tensor_get(x, w.out + i) - shift);
+        }
+    }
+    for (int64_t i = 0; i < shr_tensor_count(y); i++) {
+        const double largest = shr_tensor_get(y, i), shift = isinf(largest) ? 0.0 : largest;
+        shr_tensor_set(y, i, log(sum[i]) + shift);
+    }
+    return SHR_OK;
+}
+
+static int log_sum_exp_setup(struct shr_op_setup *c, struct shr_err *err)
+{
+    if (!shr_size_mul((size_t)shr_tensor_count(c->out[0]), sizeof(double), &c->scratch)) {
+        return shr_op_fail(c->node, err, SHR_ERR_LIMIT, "the sums do not fit in memory");
+    }
+    return shr_op_want(c, 0, SHR_BIT(F32) | SHR_BIT(F64), err);
+}
 
 static int numbers_setup(struct shr_op_setup *c, struct shr_err *err)
 {
@@ -209,9 +270,9 @@ static int ordered_setup(struct shr_op_setup *c, struct shr_err *err)
     return shr_op_want(c, 0, SHR_NUMBERS | SHR_BIT(BOOL), err);
 }
 
-static int f32_setup(struct shr_op_setup *c, struct shr_err *err)
+static int wide_setup(struct shr_op_setup *c, struct shr_err *err)
 {
-    return shr_op_want(c, 0, SHR_BIT(F32), err); /* input 1 holds axes */
+    return shr_op_want(c, 0, SHR_BIT(F32) | SHR_BIT(F64) | SHR_BIT(I32) | SHR_BIT(I64), err);
 }
 
 /* ── ArgMax, ArgMin ─────────────────────────────────────────────────────────────────────────── */
@@ -308,9 +369,10 @@ static int arg_min_forward(const struct shr_op_call *c, struct shr_err *err)
     }
 
 static const struct shr_op rows[] = {
-    REDUCE("ReduceL1", 18, f32_setup, sum_abs_forward),
-    REDUCE("ReduceL2", 18, f32_setup, l2_forward),
-    REDUCE("ReduceLogSum", 18, f32_setup, log_sum_forward),
+    REDUCE("ReduceL1", 18, wide_setup, sum_abs_forward),
+    REDUCE("ReduceL2", 18, wide_setup, l2_forward),
+    REDUCE("ReduceLogSum", 18, wide_setup, log_sum_forward),
+    REDUCE("ReduceLogSumExp", 18, log_sum_exp_setup, log_sum_exp_forward),
     REDUCE("ReduceMax", 18, ordered_setup, max_forward),
     REDUCE("ReduceMean", 18, numbers_setup, mean_forward),
     REDUCE("ReduceMin", 18, ordered_setup, min_forward),

@@ -1,46 +1,50 @@
 /* Functions of one operand, element by element, without parameters: Neg Abs Sign Sqrt Exp Log Erf
  * Floor Ceil Round Reciprocal and the trigonometric ones. Neg, Abs and Sign take every number, the
- * others float32. */
+ * others float32 and float64. */
 #include "ops/util.h"
 
-#include <math.h>
+#include <tgmath.h>
 
 #include "ops/families.h"
 
-/* A forward over float32 whose body is an expression of x. */
-#define FORWARD_F32(op, EXPR)                                                                      \
+/* A forward whose body is an expression of x, whose functions are those of its type (tgmath.h). */
+#define REAL_LOOP(T, EXPR)                                                                         \
+    for (int64_t i = 0; i < n; i++) {                                                              \
+        const T x = ((const T *)c->in[0]->data)[i];                                                \
+        ((T *)c->out[0]->data)[i] = (EXPR);                                                        \
+    }
+#define FORWARD_REAL(op, EXPR)                                                                     \
     static int op##_forward(const struct shr_op_call *c, struct shr_err *err)                      \
     {                                                                                              \
         (void)err;                                                                                 \
-        const float *in = c->in[0]->data;                                                          \
-        float *y = c->out[0]->data;                                                                \
-        int64_t n = shr_tensor_count(c->in[0]);                                                    \
-        for (int64_t i = 0; i < n; i++) {                                                          \
-            const float x = in[i];                                                                 \
-            y[i] = (EXPR);                                                                         \
+        const int64_t n = shr_tensor_count(c->in[0]);                                              \
+        if (c->in[0]->dtype == SHR_DTYPE_F64) {                                                    \
+            REAL_LOOP(double, EXPR)                                                                \
+        } else {                                                                                   \
+            REAL_LOOP(float, EXPR)                                                                 \
         }                                                                                          \
         return SHR_OK;                                                                             \
     }
 
-FORWARD_F32(sqrt, sqrtf(x))
-FORWARD_F32(exp, expf(x))
-FORWARD_F32(log, logf(x))
-FORWARD_F32(erf, erff(x))
-FORWARD_F32(floor, floorf(x))
-FORWARD_F32(ceil, ceilf(x))
-FORWARD_F32(round, rintf(x)) /* to nearest even */
-FORWARD_F32(reciprocal, 1.0f / x)
-FORWARD_F32(sin, sinf(x))
-FORWARD_F32(cos, cosf(x))
-FORWARD_F32(tan, tanf(x))
-FORWARD_F32(asin, asinf(x))
-FORWARD_F32(acos, acosf(x))
-FORWARD_F32(atan, atanf(x))
-FORWARD_F32(sinh, sinhf(x))
-FORWARD_F32(cosh, coshf(x))
-FORWARD_F32(asinh, asinhf(x))
-FORWARD_F32(acosh, acoshf(x))
-FORWARD_F32(atanh, atanhf(x))
+FORWARD_REAL(sqrt, sqrt(x))
+FORWARD_REAL(exp, exp(x))
+FORWARD_REAL(log, log(x))
+FORWARD_REAL(erf, erf(x))
+FORWARD_REAL(floor, floor(x))
+FORWARD_REAL(ceil, ceil(x))
+FORWARD_REAL(round, rint(x)) /* to nearest even */
+FORWARD_REAL(reciprocal, 1 / x)
+FORWARD_REAL(sin, sin(x))
+FORWARD_REAL(cos, cos(x))
+FORWARD_REAL(tan, tan(x))
+FORWARD_REAL(asin, asin(x))
+FORWARD_REAL(acos, acos(x))
+FORWARD_REAL(atan, atan(x))
+FORWARD_REAL(sinh, sinh(x))
+FORWARD_REAL(cosh, cosh(x))
+FORWARD_REAL(asinh, asinh(x))
+FORWARD_REAL(acosh, acosh(x))
+FORWARD_REAL(atanh, atanh(x))
 
 /* ── Numbers with a sign; of an unsigned type only Abs and Sign have a meaning ─────────────── */
 
@@ -111,6 +115,11 @@ static int numbers_setup(struct shr_op_setup *c, struct shr_err *err)
     return shr_op_want(c, 0, SHR_NUMBERS, err);
 }
 
+static int real_setup(struct shr_op_setup *c, struct shr_err *err)
+{
+    return shr_op_want(c, 0, SHR_BIT(F32) | SHR_BIT(F64), err);
+}
+
 static int signed_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     return shr_op_want(c, 0, SHR_SIGNED_INTS | SHR_BIT(F32) | SHR_BIT(F64), err);
@@ -125,26 +134,26 @@ static int signed_setup(struct shr_op_setup *c, struct shr_err *err)
 
 static const struct shr_op rows[] = {
     UNARY("Abs", 6, numbers_setup, abs_forward),
-    UNARY("Acos", 7, shr_op_setup_f32, acos_forward),
-    UNARY("Acosh", 9, shr_op_setup_f32, acosh_forward),
-    UNARY("Asin", 7, shr_op_setup_f32, asin_forward),
-    UNARY("Asinh", 9, shr_op_setup_f32, asinh_forward),
-    UNARY("Atan", 7, shr_op_setup_f32, atan_forward),
-    UNARY("Atanh", 9, shr_op_setup_f32, atanh_forward),
-    UNARY("Ceil", 6, shr_op_setup_f32, ceil_forward),
-    UNARY("Cos", 7, shr_op_setup_f32, cos_forward),
-    UNARY("Cosh", 9, shr_op_setup_f32, cosh_forward),
-    UNARY("Erf", 9, shr_op_setup_f32, erf_forward),
-    UNARY("Exp", 6, shr_op_setup_f32, exp_forward),
-    UNARY("Floor", 6, shr_op_setup_f32, floor_forward),
-    UNARY("Log", 6, shr_op_setup_f32, log_forward),
+    UNARY("Acos", 7, real_setup, acos_forward),
+    UNARY("Acosh", 9, real_setup, acosh_forward),
+    UNARY("Asin", 7, real_setup, asin_forward),
+    UNARY("Asinh", 9, real_setup, asinh_forward),
+    UNARY("Atan", 7, real_setup, atan_forward),
+    UNARY("Atanh", 9, real_setup, atanh_forward),
+    UNARY("Ceil", 6, real_setup, ceil_forward),
+    UNARY("Cos", 7, real_setup, cos_forward),
+    UNARY("Cosh", 9, real_setup, cosh_forward),
+    UNARY("Erf", 9, real_setup, erf_forward),
+    UNARY("Exp", 6, real_setup, exp_forward),
+    UNARY("Floor", 6, real_setup, floor_forward),
+    UNARY("Log", 6, real_setup, log_forward),
     UNARY("Neg", 6, signed_setup, neg_forward),
-    UNARY("Reciprocal", 6, shr_op_setup_f32, reciprocal_forward),
-    UNARY("Round", 11, shr_op_setup_f32, round_forward),
+    UNARY("Reciprocal", 6, real_setup, reciprocal_forward),
+    UNARY("Round", 11, real_setup, round_forward),
     UNARY("Sign", 9, numbers_setup, sign_forward),
-    UNARY("Sin", 7, shr_op_setup_f32, sin_forward),
-    UNARY("Sinh", 9, shr_op_setup_f32, sinh_forward),
-    UNARY("Sqrt", 6, shr_op_setup_f32, sqrt_forward),
-    UNARY("Tan", 7, shr_op_setup_f32, tan_forward),
+    UNARY("Sin", 7, real_setup, sin_forward),
+    UNARY("Sinh", 9, real_setup, sinh_forward),
+    UNARY("Sqrt", 6, real_setup, sqrt_forward),
+    UNARY("Tan", 7, real_setup, tan_forward),
 };
 const struct shr_op_family shr_ops_unary = {rows, SHR_COUNT_OF(rows)};

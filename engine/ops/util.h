@@ -53,6 +53,13 @@ int shr_op_axis(const struct shr_node *node, const char *what, int64_t axis, int
 int shr_op_ints(const struct shr_node *node, const char *what, const struct shr_tensor *t,
                 int64_t *values, size_t max, size_t *ret_n, struct shr_err *err) SHR_MUSTCHECK;
 
+/* Element i of an int32 or int64 tensor. */
+static inline int64_t shr_op_int_at(const struct shr_tensor *t, int64_t i)
+{
+    return t->dtype == SHR_DTYPE_I64 ? ((const int64_t *)t->data)[i]
+                                     : ((const int32_t *)t->data)[i];
+}
+
 enum { SHR_LIST_MAX = 2 * SHR_MAX_RANK }; /* pads are two for each dim */
 
 /* A list of axes, dims or pads: an attribute, or from some opset on an input. */

@@ -20,9 +20,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 # Inputs that decide shapes or modes must be known when a plan is made: they become initializers.
 PARAMETERS = {
-    "ConstantOfShape": [0], "CenterCropPad": [1], "Dropout": [1, 2], "Expand": [1], "Pad": [1, 3],
-    "Loop": [0, 1], "Range": [0, 1, 2], "Reshape": [1], "Resize": [1, 2, 3], "Slice": [1, 2, 3, 4], "Split": [1],
-    "Squeeze": [1], "Tile": [1], "TopK": [1], "Unsqueeze": [1],
+    "AffineGrid": [1], "BlackmanWindow": [0], "CenterCropPad": [1], "Col2Im": [1, 2],
+    "Compress": [1], "ConstantOfShape": [0], "DFT": [1, 2], "Dropout": [1, 2], "Expand": [1],
+    "HammingWindow": [0], "HannWindow": [0], "Loop": [0, 1], "MaxUnpool": [2], "MelWeightMatrix": [0, 1, 2, 3, 4],
+    "NonMaxSuppression": [0, 1, 2, 3, 4], "NonZero": [0], "OneHot": [1], "Pad": [1, 3],
+    "Range": [0, 1, 2], "Reshape": [1], "Resize": [1, 2, 3], "STFT": [1, 3], "Slice": [1, 2, 3, 4],
+    "Split": [1], "Squeeze": [1], "Tile": [1], "TopK": [1], "Unique": [0], "Unsqueeze": [1],
+    "Upsample": [1],
 }
 LARGEST_DTYPE = TensorProto.INT2
 SIGNED_PARTS = {TensorProto.INT4: np.int8, TensorProto.INT2: np.int8}  # of a byte each in memory
