@@ -7,25 +7,18 @@ static const char SEQUENCES[] = "sequences and optionals are not values of a pla
 static const char RANDOM[] = "its result is random, so it can be compared with nothing";
 static const char IMAGES[] = "decodes files, which belongs in front of a model";
 static const char DETECTION[] = "only in detection models, which are not run yet";
-static const char SIGNALS[] = "signal processing, in no model that was asked for";
 static const char RARE[] = "no exporter writes it for the models that were asked for";
 static const char YOUNG[] = "new in ONNX, and written by no exporter yet";
 
 /* Sorted. */
 static const struct shr_op_absent absent[] = {
-    {"Attention", YOUNG},
     {"Bernoulli", RANDOM},
-    {"BlackmanWindow", SIGNALS},
     {"CausalConvWithState", YOUNG},
     {"ConcatFromSequence", SEQUENCES},
-    {"DFT", SIGNALS},
     {"DeformConv", RARE},
-    {"HammingWindow", SIGNALS},
-    {"HannWindow", SIGNALS},
     {"ImageDecoder", IMAGES},
     {"LinearAttention", YOUNG},
     {"MaxRoiPool", DETECTION},
-    {"MelWeightMatrix", SIGNALS},
     {"Multinomial", RANDOM},
     {"NonMaxSuppression", DETECTION},
     {"Optional", SEQUENCES},
@@ -36,8 +29,6 @@ static const struct shr_op_absent absent[] = {
     {"RandomUniform", RANDOM},
     {"RandomUniformLike", RANDOM},
     {"RegexFullMatch", STRINGS},
-    {"RotaryEmbedding", YOUNG},
-    {"STFT", SIGNALS},
     {"SequenceAt", SEQUENCES},
     {"SequenceConstruct", SEQUENCES},
     {"SequenceEmpty", SEQUENCES},

@@ -60,6 +60,13 @@ static inline int64_t shr_op_int_at(const struct shr_tensor *t, int64_t i)
                                      : ((const int32_t *)t->data)[i];
 }
 
+/* The tensor of an input slot; NULL when it is omitted. */
+static inline const struct shr_tensor *shr_op_given(size_t n_in, const struct shr_tensor *const *in,
+                                                    size_t slot)
+{
+    return slot < n_in ? in[slot] : NULL;
+}
+
 enum { SHR_LIST_MAX = 2 * SHR_MAX_RANK }; /* pads are two for each dim */
 
 /* A list of axes, dims or pads: an attribute, or from some opset on an input. */
