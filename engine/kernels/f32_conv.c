@@ -216,19 +216,25 @@ static bool make_weights(struct conv *conv, const float *w)
 {
     const struct shr_conv_shape *s = &conv->s;
     const size_t cg = (size_t)(s->c / s->groups), taps = (size_t)(s->kh * s->kw), k = conv->k;
-    const size_t groups = (size_t)s->groups, size = k * f32_padded(conv->og);
-    float *turned = shr_mem_new(conv->og * k, sizeof *turned); /* (oc of a group, kh, kw, c) */
-    conv->w = shr_mem_aligned(groups * size * sizeof *conv->w + 1);
-    for (size_t g = 0; g < groups && turned != NULL && conv->w != NULL; g++) {
-        for (size_t i = 0; i < conv->og * cg; i++) {
+    const size_t size = k * f32_padded(conv->og), bytes = (size_t)s->groups * size * sizeof *w;
+    conv->w = shr_mem_aligned(bytes + 1);
+    if (conv->w == NULL) {
+        return false;
+    }
+    if (conv->og % VF != 0) {
+        memset(conv->w, 0, bytes);
+    }
+    for (size_t oc = 0; oc < (size_t)s->oc; oc++) {
+        const size_t j = oc % conv->og;
+        float *to = conv->w + oc / conv->og * size + f32_packed_at(k, conv->og, 0, j);
+        const size_t row = f32_packed_at(k, conv->og, 1, j) - f32_packed_at(k, conv->og, 0, j);
+        for (size_t c = 0; c < cg; c++) {
             for (size_t t = 0; t < taps; t++) {
-                turned[i / cg * k + t * cg + i % cg] = *w++;
+                to[(t * cg + c) * row] = *w++;
             }
         }
-        VF_NAME(f32_pack)(k, conv->og, turned, k, true, conv->w + g * size);
     }
-    shr_mem_free(turned);
-    return turned != NULL && conv->w != NULL;
+    return true;
 }
 
 /* Chunks for the caches, smaller ones when there are threads to share them. */

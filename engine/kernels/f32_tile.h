@@ -63,6 +63,14 @@ SHR_INLINE size_t f32_padded(size_t n)
     return (n + VF - 1) / VF * VF;
 }
 
+/* Where element (i, j) of a packed B (k, n) is; vectors of a row are whole. */
+SHR_INLINE size_t f32_packed_at(size_t k, size_t n, size_t i, size_t j)
+{
+    const size_t panels = f32_panels(n), panel = f32_min(j / F32_PANEL, panels - 1);
+    const size_t from = panel * F32_PANEL, cols = panel + 1 < panels ? F32_PANEL : n - from;
+    return from * k + i * f32_padded(cols) + j - from;
+}
+
 /* What clipping does of an activation: nothing of a curve, which is applied afterwards. */
 SHR_INLINE void f32_bounds(const struct f32_act *a, float *lo, float *hi)
 {

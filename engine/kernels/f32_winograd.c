@@ -327,59 +327,74 @@ static void conv_free(struct shr_conv_f32 *base)
 
 /* ── Preparation ────────────────────────────────────────────────────────────────────────────── */
 
-/* A filter's column or row at the points: p(x) / the product of x - the other points. */
-static void filter_line(size_t side, const double *g, size_t step, double *t)
+/* A line of filters at the points: p(x) / the product of x - the other points. */
+SHR_INLINE void filter_line(const size_t side, const vf *g, const size_t step, vf *t)
 {
-    const double g0 = g[0], g1 = g[step], g2 = g[2 * step], a = sqrt(0.5), b = sqrt(2);
+    const vf g0 = g[0], g1 = g[step], g2 = g[2 * step], half = vf_set1(0.5f);
     if (side == POINTS_2) {
-        t[0] = -g0;
-        t[1] = (g0 + g1 + g2) / 2;
-        t[2] = (g0 - g1 + g2) / 2;
+        const vf even = vf_mul(half, vf_add(g0, g2)), odd = vf_mul(half, g1);
+        t[0] = vf_sub(vf_zero(), g0);
+        t[1] = vf_add(even, odd);
+        t[2] = vf_sub(even, odd);
         t[3] = g2;
         return;
     }
+    const vf third = vf_set1(-2.0f / 3), sixth = vf_set1(1.0f / 6);
+    const vf even_a = vf_mul(third, vf_fma(half, g2, g0)), odd_a = vf_mul(third, g1);
+    const vf even_b = vf_mul(sixth, vf_add(g0, vf_add(g2, g2))), odd_b = vf_mul(sixth, g1);
     t[0] = g0;
-    t[1] = (g0 + a * g1 + g2 / 2) / -1.5;
-    t[2] = (g0 - a * g1 + g2 / 2) / -1.5;
-    t[3] = (g0 + b * g1 + g2 * 2) / 6;
-    t[4] = (g0 - b * g1 + g2 * 2) / 6;
+    t[1] = vf_fma(vf_set1(A), odd_a, even_a);
+    t[2] = vf_fnma(vf_set1(A), odd_a, even_a);
+    t[3] = vf_fma(vf_set1(B), odd_b, even_b);
+    t[4] = vf_fnma(vf_set1(B), odd_b, even_b);
     t[5] = g2;
 }
 
-/* u (side, side) of a filter (3, 3), step apart in u */
-static void transform_filter(size_t side, const float *w, float *u, size_t step)
+/* A vector of filters (3, 3), whose elements are next apart, to u (side, side), step apart */
+SHR_INLINE void transform_filters(const size_t side, const float *w, size_t next, float *u,
+                                  size_t step)
 {
-    double g[9], t[MAX_SIDE * 3], column[MAX_SIDE];
-    for (size_t i = 0; i < 9; i++) {
-        g[i] = (double)w[i];
+    float g[9 * VF];
+    vf taps[9], t[MAX_SIDE * 3], line[MAX_SIDE];
+    for (size_t i = 0; i < VF; i++) {
+        for (size_t j = 0; j < 9; j++) {
+            g[j * VF + i] = w[i * next + j];
+        }
+    }
+    for (size_t j = 0; j < 9; j++) {
+        taps[j] = vf_load(g + j * VF);
     }
     for (size_t j = 0; j < 3; j++) {
-        filter_line(side, g + j, 3, column);
+        filter_line(side, taps + j, 3, line);
         for (size_t i = 0; i < side; i++) {
-            t[i * 3 + j] = column[i];
+            t[i * 3 + j] = line[i];
         }
     }
     for (size_t i = 0; i < side; i++) {
-        filter_line(side, t + i * 3, 1, column);
+        filter_line(side, t + i * 3, 1, line);
         for (size_t j = 0; j < side; j++) {
-            u[(i * side + j) * step] = (float)column[j];
+            vf_store(u + (i * side + j) * step, line[j]);
         }
     }
 }
 
+/* w (oc, c, 3, 3) to u (points) packed (c, oc) */
 static bool make_weights(struct conv *conv, const float *w)
 {
     const size_t c = (size_t)conv->s.c, oc = (size_t)conv->s.oc, size = c * oc;
-    float *all = shr_mem_aligned(conv->points * size * sizeof *all); /* (points, oc, c) */
     conv->u = shr_mem_aligned(conv->points * size * sizeof *conv->u);
-    for (size_t i = 0; i < size && all != NULL; i++) {
-        transform_filter(conv->side, w + i * 9, all + i, size);
+    for (size_t j = 0; j < oc && conv->u != NULL; j += VF) {
+        for (size_t i = 0; i < c; i++) {
+            const float *from = w + (j * c + i) * 9;
+            float *to = conv->u + f32_packed_at(c, oc, i, j);
+            if (conv->side == POINTS_4) {
+                transform_filters(POINTS_4, from, c * 9, to, size);
+            } else {
+                transform_filters(POINTS_2, from, c * 9, to, size);
+            }
+        }
     }
-    for (size_t p = 0; p < conv->points && all != NULL && conv->u != NULL; p++) {
-        VF_NAME(f32_pack)(c, oc, all + p * size, c, true, conv->u + p * size);
-    }
-    shr_mem_free(all);
-    return all != NULL && conv->u != NULL;
+    return conv->u != NULL;
 }
 
 /* Into how many blocks the tiles go. Blocks that stay in the second cache read the weights again
@@ -456,5 +471,6 @@ int VF_NAME(winograd_tile)(const struct shr_conv_f32_spec *spec)
         return 0;
     }
     const double direct = cost_of(s, 1), two = cost_of(s, 2), four = cost_of(s, 4);
-    return direct <= two && direct <= four ? 0 : two < four ? 2 : 4;
+    const double worth = 0.85; /* of weights more than twice as large */
+    return direct <= two && direct <= four ? 0 : two * worth < four ? 2 : 4;
 }
