@@ -1,9 +1,9 @@
 /* Depthwise float convolution of NHWC images: every channel by itself, vectors of channels.
  *
- * A task is a row of outputs. It goes along the row by blocks of pixels and through the channels by
- * two vectors; pixels share the weights and, where the compiler knows the kernel's width and
- * stride, what they see of the image. At the borders, pixels go one by one and leave out the taps
- * in the padding. */
+ * A task is a row of outputs. It goes along the row by four pixels and through the channels by two
+ * vectors; kernels of three and five columns have blocks of their own, in which four pixels share
+ * the weights and what they see of the image. Elsewhere, and at the borders, where the taps in the
+ * padding are left out, pixels go one by one. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -37,97 +37,140 @@ struct window {                           /* of some pixels */
     float lo, hi;
 };
 
-/* pixels x vectors results from channel c on, or the some < VF channels of a cut vector. kw, step
- * and right are known where this is inlined with a kernel of its own. */
-SHR_INLINE void block(const struct window *t, const size_t c, const size_t pixels,
-                      const size_t vectors, const size_t kw, const size_t step, const size_t right,
-                      const size_t some)
+/* The end of a result: residual, clipping, store; of some <= VF channels. */
+SHR_INLINE void finish(const struct window *t, size_t at, vf sum, const size_t some)
 {
+    if (t->residual != NULL) {
+        const float *from = t->residual + at;
+        sum = vf_add(sum, some < VF ? vf_load_some(from, some) : vf_load(from));
+    }
+    sum = vf_min(vf_set1(t->hi), vf_max(vf_set1(t->lo), sum));
+    if (some < VF) {
+        vf_store_some(t->y + at, sum, some);
+    } else {
+        vf_store(t->y + at, sum);
+    }
+}
+
+/* Four pixels by two vectors from channel c on; a pixel is apart taps from the next. What pixels
+ * see of a row is loaded once, and found from a pointer to every third tap, which leaves registers.
+ */
+SHR_INLINE void block(const struct window *t, const size_t c, const size_t kw, const size_t apart)
+{
+    enum { MAX_TAPS = 5, THIRDS = 4 };
+    const size_t step = t->step, columns = kw + (PIXELS - 1) * apart;
     vf sum[PIXELS * 2];
     SHR_UNROLL
-    for (size_t i = 0; i < pixels * vectors; i++) {
-        sum[i] = vf_load(t->bias + c + i % vectors * VF);
+    for (size_t i = 0; i < PIXELS * 2; i++) {
+        sum[i] = vf_load(t->bias + c + i % 2 * VF);
     }
     for (size_t h = 0; h < t->kh; h++) {
-        const float *x = t->x + h * t->line + c, *w = t->w + h * t->w_line + c;
-        for (size_t k = 0; k < kw; k++) {
+        const float *w = t->w + h * t->w_line + c, *x[THIRDS] = {t->x + h * t->line + c};
+        SHR_UNROLL
+        for (size_t i = 1; i < THIRDS; i++) {
+            x[i] = x[i - 1] + 3 * step;
+        }
+        SHR_UNROLL
+        for (size_t v = 0; v < 2; v++) {
+            vf weight[MAX_TAPS];
             SHR_UNROLL
-            for (size_t v = 0; v < vectors; v++) {
-                vf weight = vf_load(w + k * t->w_step + v * VF);
+            for (size_t k = 0; k < kw; k++) {
+                weight[k] = vf_load(w + k * t->w_step + v * VF);
+            }
+            SHR_UNROLL
+            for (size_t j = 0; j < columns; j++) {
+                const vf value = vf_load(x[j / 3] + j % 3 * step + v * VF);
                 SHR_UNROLL
-                for (size_t i = 0; i < pixels; i++) {
-                    const float *from = x + k * step + i * right + v * VF;
-                    vf value = some < VF ? vf_load_some(from, some) : vf_load(from);
-                    sum[i * vectors + v] = vf_fma(value, weight, sum[i * vectors + v]);
+                for (size_t i = 0; i < PIXELS; i++) {
+                    if (j >= i * apart && j - i * apart < kw) {
+                        sum[i * 2 + v] = vf_fma(value, weight[j - i * apart], sum[i * 2 + v]);
+                    }
                 }
             }
         }
     }
     SHR_UNROLL
-    for (size_t i = 0; i < pixels * vectors; i++) {
-        const size_t at = i / vectors * t->c + i % vectors * VF + c;
-        if (t->residual != NULL) {
-            const float *from = t->residual + at;
-            sum[i] = vf_add(sum[i], some < VF ? vf_load_some(from, some) : vf_load(from));
-        }
-        sum[i] = vf_min(vf_set1(t->hi), vf_max(vf_set1(t->lo), sum[i]));
-        if (some < VF) {
-            vf_store_some(t->y + at, sum[i], some);
-        } else {
-            vf_store(t->y + at, sum[i]);
-        }
+    for (size_t i = 0; i < PIXELS * 2; i++) {
+        finish(t, i / 2 * t->c + i % 2 * VF + c, sum[i], VF);
     }
 }
 
-/* Channels [c, end) of the pixels, as far as there are two vectors of them. */
-SHR_INLINE size_t blocks(const struct window *t, size_t c, size_t end, const size_t pixels,
-                         const size_t kw, const size_t step, const size_t right)
+/* The same for one pixel by some vectors, and taps of any number. */
+SHR_INLINE void one(const struct window *t, const size_t c, const size_t vectors, const size_t some)
 {
-    for (; c + 2 * VF <= end; c += 2 * VF) {
-        block(t, c, pixels, 2, kw, step, right, VF);
+    vf sum[4];
+    SHR_UNROLL
+    for (size_t v = 0; v < vectors; v++) {
+        sum[v] = vf_load(t->bias + c + v * VF);
     }
-    return c;
-}
-
-static void rest(const struct window *t, size_t c, size_t end, const size_t pixels)
-{
-    for (size_t i = 0; i < pixels; i++) {
-        struct window one = *t;
-        one.x += i * t->right;
-        one.y += i * t->c;
-        one.residual = t->residual != NULL ? t->residual + i * t->c : NULL;
-        size_t at = c;
-        for (; at + VF <= end; at += VF) {
-            block(&one, at, 1, 1, t->kw, t->step, t->right, VF);
-        }
-        if (at < end) {
-            block(&one, at, 1, 1, t->kw, t->step, t->right, end - at);
+    for (size_t h = 0; h < t->kh; h++) {
+        const float *x = t->x + h * t->line + c, *w = t->w + h * t->w_line + c;
+        for (size_t k = 0; k < t->kw; k++, x += t->step, w += t->w_step) {
+            SHR_UNROLL
+            for (size_t v = 0; v < vectors; v++) {
+                const vf value = some < VF ? vf_load_some(x, some) : vf_load(x + v * VF);
+                sum[v] = vf_fma(value, vf_load(w + v * VF), sum[v]);
+            }
         }
     }
-}
-
-/* The widths and strides of most networks know what they are. */
-static void four_pixels(const struct window *t, size_t from, size_t to)
-{
-    const size_t c = t->c, kw = t->step == c ? t->kw : 0;
-    size_t done;
-    if (kw == 3 && t->right == c) {
-        done = blocks(t, from, to, PIXELS, 3, c, c);
-    } else if (kw == 3 && t->right == 2 * c) {
-        done = blocks(t, from, to, PIXELS, 3, c, 2 * c);
-    } else if (kw == 5 && t->right == c) {
-        done = blocks(t, from, to, PIXELS, 5, c, c);
-    } else if (kw == 5 && t->right == 2 * c) {
-        done = blocks(t, from, to, PIXELS, 5, c, 2 * c);
-    } else {
-        done = blocks(t, from, to, PIXELS, t->kw, t->step, t->right);
+    SHR_UNROLL
+    for (size_t v = 0; v < vectors; v++) {
+        finish(t, c + v * VF, sum[v], some);
     }
-    rest(t, done, to, PIXELS);
 }
 
 static void one_pixel(const struct window *t, size_t from, size_t to)
 {
-    rest(t, blocks(t, from, to, 1, t->kw, t->step, t->right), to, 1);
+    const struct window own = *t; /* a copy that no store can change */
+    size_t c = from;
+    for (; c + 4 * VF <= to; c += 4 * VF) {
+        one(&own, c, 4, VF);
+    }
+    for (; c + VF <= to; c += VF) {
+        one(&own, c, 1, VF);
+    }
+    if (c < to) {
+        one(&own, c, 1, to - c);
+    }
+}
+
+/* Pairs of vectors by a block that knows its kernel. */
+SHR_INLINE size_t blocks(const struct window *t, size_t c, size_t to, const size_t kw,
+                         const size_t apart)
+{
+    const struct window own = *t;
+    for (; c + 2 * VF <= to; c += 2 * VF) {
+        block(&own, c, kw, apart);
+    }
+    return c;
+}
+
+static void four_pixels(const struct window *t, size_t from, size_t to)
+{
+    const size_t apart = t->right == t->step ? 1 : t->right == 2 * t->step ? 2 : 0;
+    switch (apart > 0 ? t->kw * 4 + apart : 0) {
+    case 3 * 4 + 1:
+        from = blocks(t, from, to, 3, 1);
+        break;
+    case 3 * 4 + 2:
+        from = blocks(t, from, to, 3, 2);
+        break;
+    case 5 * 4 + 1:
+        from = blocks(t, from, to, 5, 1);
+        break;
+    case 5 * 4 + 2:
+        from = blocks(t, from, to, 5, 2);
+        break;
+    default:
+        break;
+    }
+    struct window pixel = *t;
+    for (size_t i = 0; i < PIXELS && from < to; i++) {
+        one_pixel(&pixel, from, to);
+        pixel.x += t->right;
+        pixel.y += t->c;
+        pixel.residual = t->residual != NULL ? pixel.residual + t->c : NULL;
+    }
 }
 
 /* Channels [from, to) of a row of outputs; x is the row of the first tap inside, which is kh. */
