@@ -12,7 +12,8 @@ static bool is_microsoft(const struct shr_node *node, const char *op_type)
 
 static bool is_one(const struct shr_value *v) /* a known scale or zero point of a tensor */
 {
-    return shr_value_is_constant(v) && shr_tensor_count(&v->constant) == 1;
+    return shr_value_is_constant(v) && shr_tensor_count(&v->constant) == 1 &&
+           (shr__quant_is_byte(v) || shr__fuse_is_f32(v));
 }
 
 static bool is_one_or_omitted(const struct shr_value *v)
@@ -42,7 +43,7 @@ static bool is_weight(const struct shr_node *node, size_t at, int axis)
     const struct shr_value *w = shr_node_in(node, at), *scale = shr_node_in(node, at + 1);
     const struct shr_value *zero = shr_node_in(node, at + 2);
     if (!shr_value_is_constant(w) || !shr__quant_is_byte(w) || axis >= w->constant.rank ||
-        !shr_value_is_constant(scale) || scale->constant.rank > 1 ||
+        !shr_value_is_constant(scale) || !shr__fuse_is_f32(scale) || scale->constant.rank > 1 ||
         (zero != NULL && !shr_value_is_constant(zero))) {
         return false;
     }

@@ -128,6 +128,7 @@ static const struct {
     {"com.microsoft", "DynamicQuantizeLSTM", 1u << 0 | 1u << 1 | 1u << 2 | 1u << 3},
     {"com.microsoft", "DynamicQuantizeMatMul", 1u << 0 | 1u << 1 | 1u << 4},
     {"com.microsoft", "MatMulIntegerToFloat", 1u << 0 | 1u << 1 | 1u << 6},
+    {"com.microsoft", "GatherBlockQuantized", 1u << 0},
     {"com.microsoft", "MatMulNBits", 1u << 0 | 1u << 1 | 1u << 5},
     {"com.microsoft", "QuantizeLinear", 1u << 0},
     {"com.microsoft", "DequantizeLinear", 1u << 0},

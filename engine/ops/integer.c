@@ -19,6 +19,8 @@ int shr_integer_check_types(const struct shr_op_setup *c, const struct shr_integ
                             struct shr_err *err)
 {
     const unsigned bytes = SHR_BIT(U8) | SHR_BIT(I8);
+    const unsigned halves = s->y_scale == SHR_NO_SLOT ? 0 : SHR_BIT(F16) | SHR_BIT(BF16);
+    const unsigned scales = SHR_BIT(F32) | halves;
     const struct {
         int slot;
         unsigned types;
@@ -29,9 +31,9 @@ int shr_integer_check_types(const struct shr_op_setup *c, const struct shr_integ
         {s->b_zero, bytes},
         {s->y_zero, bytes},
         {s->bias, SHR_BIT(I32)},
-        {s->a_scale, SHR_BIT(F32)},
-        {s->b_scale, SHR_BIT(F32)},
-        {s->y_scale, SHR_BIT(F32)},
+        {s->a_scale, scales},
+        {s->b_scale, scales},
+        {s->y_scale, scales},
     };
     for (size_t i = 0; i < SHR_COUNT_OF(wanted); i++) {
         if (wanted[i].slot < 0) {
@@ -84,7 +86,7 @@ struct shr_integer_inputs shr_integer_inputs_of(const struct shr_tensor *const *
 /* Element i of a scale of one or more values; 1 when the operator has none. */
 static float scale_at(const struct shr_tensor *scale, int64_t i)
 {
-    return scale == NULL ? 1.0f : ((const float *)scale->data)[i % shr_tensor_count(scale)];
+    return scale == NULL ? 1.0f : (float)shr_tensor_get(scale, i % shr_tensor_count(scale));
 }
 
 void shr_integer_columns(const struct shr_integer_inputs *in, float alpha, size_t columns,

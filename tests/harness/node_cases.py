@@ -451,6 +451,15 @@ def microsoft_forms():
                     yield ms(f"matmulnbits_{bits}_{block}_{name}_{len(rest)}", "MatMulNBits",
                              [f32(3, k), b, scales.reshape(-1), *rest], fixed=(1, 2, 3), N=n, K=k, bits=bits,
                              block_size=block)
+    for bits, x in ((4, u8(30, 2, 16)), (8, u8(30, 2, 32))):
+        for zeros in (None, u8(30, 2, 1) if bits == 4 else u8(30, 2, 2)):
+            rest = [] if zeros is None else [zeros]
+            yield ms(f"gatherblockquantized_{bits}_{len(rest)}", "GatherBlockQuantized",
+                     [x, i64(3, -1, 7).reshape(3, 1), np.abs(f32(30, 2, 2)), *rest], fixed=(0, 2, 3),
+                     gather_axis=0, quantize_axis=2, block_size=16, bits=bits)
+    x = RNG.integers(-8, 8, (20, 48)).astype(np.int8).astype(ml_dtypes.int4)
+    yield ms("gatherblockquantized_int4", "GatherBlockQuantized",
+             [x, i64(3, 0, 7), np.abs(f32(20, 3))], fixed=(0, 2), gather_axis=0, quantize_axis=1, block_size=16)
     yield ms("matmulnbits_runtime", "MatMulNBits", [f32(2, 3, 64), u8(70, 2, 16), np.abs(f32(140))],
              N=70, K=64, bits=4, block_size=32)
     for a, b, more in (((3, 4), (4, 5), {}), ((4, 3), (4, 5), {"transA": 1}), ((2, 3, 4), (2, 5, 4), {"transB": 1}),

@@ -444,6 +444,34 @@ static void one_dynamic(enum shr_dtype dtype, bool per_channel, bool bias, bool 
     build_expect_equal(m, "DynamicQuantizeLinear DynamicLinear", 0, 0, rng);
 }
 
+/* As for the query, key and value of an attention. */
+static void dynamic_products_share_their_quantization(void **state)
+{
+    (void)state;
+    struct shr_rng rng;
+    shr_rng_init(&rng, 23);
+    struct shr_model *m = build_model();
+    struct shr_value *x = build_input(m, "x", SHR_DTYPE_F32, DIMS(-1, 40));
+    struct shr_err err = {0};
+    assert_int_equal(shr_model_import(m, "com.microsoft", 1, &err), 0);
+    for (int i = 0; i < 2; i++) {
+        struct shr_value *y,
+            *in[] = {
+                x,
+                build_random(m, fresh("w"), SHR_DTYPE_I8, DIMS(40, 18), -60, 60, &rng),
+                build_random(m, fresh("scale"), SHR_DTYPE_F32, DIMS(18), 0.001, 0.01, &rng),
+                NULL,
+                build_random(m, fresh("bias"), SHR_DTYPE_F32, DIMS(18), -1, 1, &rng),
+            };
+        assert_int_equal(shr_graph_add_value(&m->graph, fresh("y"), &y, &err), 0);
+        assert_int_equal(shr_graph_add_node(&m->graph, NULL, "com.microsoft",
+                                            "DynamicQuantizeMatMul", "", in, 5, &y, 1, NULL, &err),
+                         0);
+        build_output(m, y);
+    }
+    build_expect_equal(m, "DynamicQuantizeLinear DynamicLinear DynamicLinear", 1e-5, 1, &rng);
+}
+
 static void dynamic_products_are_one_step(void **state)
 {
     (void)state;
@@ -495,6 +523,7 @@ int main(void)
         cmocka_unit_test(a_clip_that_the_integers_imply_vanishes),
         cmocka_unit_test(qoperators_are_the_same_steps),
         cmocka_unit_test(dynamic_products_are_one_step),
+        cmocka_unit_test(dynamic_products_share_their_quantization),
 #ifdef SHR_CHAOS
         cmocka_unit_test(any_allocation_may_fail),
 #endif
