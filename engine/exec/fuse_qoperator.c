@@ -154,9 +154,11 @@ static int open_product(const struct opening *o, const char *op_type, size_t w_a
 
 /* ── Operators ──────────────────────────────────────────────────────────────────────────────── */
 
-static bool is_known_or_omitted(const struct shr_value *v)
+/* A known bias, one element a channel of the weight, or none. */
+static bool is_bias(const struct shr_value *bias, const struct shr_value *w, int axis)
 {
-    return v == NULL || shr_value_is_constant(v);
+    return bias == NULL || (shr_value_is_constant(bias) && bias->constant.rank == 1 &&
+                            bias->constant.dim[0] == w->constant.dim[axis]);
 }
 
 static int open_conv(const struct opening *o, struct shr_err *err)
@@ -165,7 +167,7 @@ static int open_conv(const struct opening *o, struct shr_err *err)
     const struct shr_value *x = shr_node_in(node, 0);
     if (!is_activation(node, 0) || (x->type.rank != 3 && x->type.rank != 4) ||
         !is_weight(node, 3, 0) || !is_result(node, 6, x) ||
-        !is_known_or_omitted(shr_node_in(node, 8))) {
+        !is_bias(shr_node_in(node, 8), shr_node_in(node, 3), 0)) {
         return SHR_OK;
     }
     return open_product(o, "Conv", 3, 0, shr_node_in(node, 8), shr_node_in(node, 6),
@@ -190,7 +192,8 @@ static int open_gemm(const struct opening *o, struct shr_err *err)
     int axis = shr_node_int(node, "transB", 0) != 0 ? 0 : 1;
     if (!is_activation(node, 0) || !is_weight(node, 3, axis) ||
         shr_node_in(node, 3)->constant.rank != 2 || shr_node_int(node, "transA", 0) != 0 ||
-        shr_node_float(node, "alpha", 1) != 1 || !is_known_or_omitted(shr_node_in(node, 6)) ||
+        shr_node_float(node, "alpha", 1) != 1 ||
+        !is_bias(shr_node_in(node, 6), shr_node_in(node, 3), axis) ||
         (scale != NULL && !is_result(node, 7, shr_node_in(node, 0)))) {
         return SHR_OK;
     }

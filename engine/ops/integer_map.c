@@ -163,29 +163,50 @@ static int softmax_setup(struct shr_op_setup *c, struct shr_err *err)
     return SHR_OK;
 }
 
+/* exp of what a code lies below the largest of its row, by the difference. */
+static void exponentials(float scale, float *e)
+{
+    for (int d = 0; d < CODES; d++) {
+        e[d] = expf((float)-d * scale);
+    }
+}
+
+/* n codes, `step` apart; sign: 0x80 for int8, which orders them as uint8. */
+static void softmax_row(const uint8_t *x, int64_t n, int64_t step, uint8_t sign, const float *e,
+                        float *row)
+{
+    uint8_t largest = 0;
+    double sum = 0;
+    for (int64_t k = 0; k < n; k++) {
+        const uint8_t code = x[k * step] ^ sign;
+        largest = code > largest ? code : largest;
+    }
+    for (int64_t k = 0; k < n; k++) {
+        row[k] = e[largest - (x[k * step] ^ sign)];
+        sum += (double)row[k];
+    }
+    for (int64_t k = 0; k < n; k++) {
+        row[k] = (float)((double)row[k] / sum);
+    }
+}
+
 static int softmax_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
     const struct softmax *s = c->state;
     const struct grid to = grid_of(c, Y_SCALE, Y_ZERO);
-    float reals[CODES], *row = c->scratch;
-    real_values(c, grid_of(c, X_SCALE, X_ZERO), reals);
+    const uint8_t sign = c->in[X]->dtype == SHR_DTYPE_I8 ? 0x80 : 0;
+    float e[CODES], *row = c->scratch;
+    exponentials(grid_of(c, X_SCALE, X_ZERO).scale, e);
     for (int64_t i = 0; i < s->outer * s->inner; i++) {
         int64_t first = i / s->inner * s->n * s->inner + i % s->inner;
-        const uint8_t *x = (const uint8_t *)c->in[X]->data + first;
         uint8_t *y = (uint8_t *)c->out[0]->data + first;
-        float largest = -INFINITY;
-        double sum = 0;
-        for (int64_t k = 0; k < s->n; k++) {
-            largest = fmaxf(largest, reals[x[k * s->inner]]);
-        }
-        for (int64_t k = 0; k < s->n; k++) {
-            row[k] = expf(reals[x[k * s->inner]] - largest);
-            sum += row[k];
-        }
-        for (int64_t k = 0; k < s->n; k++) {
-            row[k] = (float)(row[k] / sum);
+        softmax_row((const uint8_t *)c->in[X]->data + first, s->n, s->inner, sign, e, row);
+        for (int64_t k = 0; k < s->n && s->inner > 1; k++) {
             quantize(c, 1, &row[k], to, &y[k * s->inner]);
+        }
+        if (s->inner == 1) {
+            quantize(c, (size_t)s->n, row, to, y);
         }
     }
     return SHR_OK;

@@ -4,6 +4,7 @@
  * DESIGN. B is dequantized once, into the packed form of the float product, when all about it is
  * constant; this is the fastest form and takes the memory of the float weight. Otherwise it is done
  * a panel of columns at a time while running. */
+#include "core/team.h"
 #include "ops/families.h"
 #include "ops/product.h"
 
@@ -196,31 +197,44 @@ static int nbits_setup(struct shr_op_setup *c, struct shr_err *err)
     return SHR_OK;
 }
 
+static void run_panel(const struct shr_op_call *c, int64_t first, const void *packed)
+{
+    const struct nbits *s = c->state;
+    const struct shr_tensor *bias = c->n_in > BIAS ? c->in[BIAS] : NULL;
+    c->kernels->gemm_f32(&(struct shr_gemm_f32){
+        .m = s->rows,
+        .n = (size_t)panel_columns(s, first),
+        .k = (size_t)s->k,
+        .a = c->in[A]->data,
+        .lda = (size_t)s->k,
+        .b = packed,
+        .bias = bias == NULL ? NULL : (const float *)bias->data + first,
+        .c = (float *)c->out[0]->data + first,
+        .ldc = (size_t)s->n,
+    });
+}
+
+static void run_known_panel(void *arg, size_t task, size_t worker)
+{
+    const struct shr_op_call *c = arg;
+    const struct nbits *s = c->state;
+    (void)worker;
+    run_panel(c, (int64_t)task * PANEL, s->packed + task * s->panel_size);
+}
+
 static int nbits_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
     const struct nbits *s = c->state;
-    const struct shr_tensor *bias = c->n_in > BIAS ? c->in[BIAS] : NULL;
+    if (s->packed != NULL) {
+        struct shr_op_call call = *c;
+        shr_team_run(c->team, (size_t)(s->n / PANEL + (s->n % PANEL != 0)), run_known_panel, &call);
+        return SHR_OK;
+    }
+    void *packed = (char *)c->scratch + s->at_packed;
     for (int64_t first = 0; first < s->n; first += PANEL) {
-        const char *packed = s->packed;
-        if (packed == NULL) {
-            packed = (char *)c->scratch + s->at_packed;
-            pack_panel(s, c->kernels, c->in, c->n_in, first, c->scratch,
-                       (char *)c->scratch + s->at_packed);
-        } else {
-            packed += (size_t)(first / PANEL) * s->panel_size;
-        }
-        c->kernels->gemm_f32(&(struct shr_gemm_f32){
-            .m = s->rows,
-            .n = (size_t)panel_columns(s, first),
-            .k = (size_t)s->k,
-            .a = c->in[A]->data,
-            .lda = (size_t)s->k,
-            .b = packed,
-            .bias = bias == NULL ? NULL : (const float *)bias->data + first,
-            .c = (float *)c->out[0]->data + first,
-            .ldc = (size_t)s->n,
-        });
+        pack_panel(s, c->kernels, c->in, c->n_in, first, c->scratch, packed);
+        run_panel(c, first, packed);
     }
     return SHR_OK;
 }
