@@ -34,6 +34,9 @@ void shr_feed_free(struct shr_feed *feed);
 /* The exact type of a true input for this many rows: as declared, with batch for an open first dim
  * and the array's dims for the other open ones. Its symbols are gone. */
 void shr_feed_type(const struct shr_feed *feed, size_t input, int64_t batch, struct shr_type *ret);
+/* Those of all true inputs, in order; the caller's (shr_mem_free). */
+int shr_feed_types(const struct shr_feed *feed, int64_t batch, struct shr_type **ret,
+                   struct shr_err *err) SHR_MUSTCHECK;
 
 /* Fills inputs (tensors of a plan, dim[0] = their batch) with samples first … first+count-1; rows
  * behind count repeat the last sample. */

@@ -268,6 +268,20 @@ void shr_feed_type(const struct shr_feed *feed, size_t input, int64_t batch, str
     *ret = type;
 }
 
+int shr_feed_types(const struct shr_feed *feed, int64_t batch, struct shr_type **ret,
+                   struct shr_err *err)
+{
+    struct shr_type *types = shr_mem_new(feed->n + 1, sizeof *types);
+    if (types == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the types of inputs");
+    }
+    for (size_t i = 0; i < feed->n; i++) {
+        shr_feed_type(feed, i, batch, &types[i]);
+    }
+    *ret = types;
+    return SHR_OK;
+}
+
 /* ── Filling ────────────────────────────────────────────────────────────────────────────────── */
 
 /* One sample of an array, converted to float32: out is (C, P), in is element 0 of the sample. */

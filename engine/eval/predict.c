@@ -37,7 +37,14 @@ int shr__runner_init(struct shr__runner *ret, const struct shr_model *model,
         .threads = ctx == NULL ? 0 : ctx->threads,
         .max_arena = ctx == NULL ? 0 : ctx->max_memory,
     };
-    int rc = shr_plan_new(model, &opts, &r.plan, err);
+    struct shr_type *types = NULL;
+    int rc = SHR_OK;
+    if (data != NULL) { /* its arrays know the dims that the model leaves open */
+        rc = shr_feed_new(data, model, &r.feed, err);
+        rc = rc == 0 ? shr_feed_types(r.feed, batch, &types, err) : rc;
+        opts.inputs = types;
+    }
+    rc = rc == 0 ? shr_plan_new(model, &opts, &r.plan, err) : rc;
     if (rc != 0) {
         goto out;
     }
@@ -51,10 +58,8 @@ int shr__runner_init(struct shr__runner *ret, const struct shr_model *model,
         r.inputs[i] = shr_plan_input(r.plan, i);
     }
     rc = check_batch(&r, err);
-    if (rc == 0 && data != NULL) {
-        rc = shr_feed_new(data, model, &r.feed, err);
-    }
 out:
+    shr_mem_free(types);
     if (rc != 0) {
         shr__runner_finish(&r);
         return rc;

@@ -135,6 +135,20 @@ struct runner {
     int64_t batch;
 };
 
+/* The arrays know the dims that the model leaves open. */
+static int plan_for_batch(struct runner *r, struct shr_plan_opts *opts, struct shr_err *err)
+{
+    struct shr_type *types = NULL;
+    int code = shr_feed_types(r->feed, opts->batch, &types, err);
+    if (code == SHR_OK) {
+        opts->inputs = types;
+        code = shr_plan_new(r->model, opts, &r->plan, err);
+    }
+    shr_mem_free(types);
+    opts->inputs = NULL;
+    return code;
+}
+
 /* A plan with as large a batch as fits into the memory. */
 static int make_plan(struct runner *r, int64_t samples, size_t max_memory, struct shr_err *err)
 {
@@ -153,10 +167,10 @@ static int make_plan(struct runner *r, int64_t samples, size_t max_memory, struc
         .threads = r->ctx != NULL ? r->ctx->threads : 0,
         .max_arena = max_memory != 0 ? max_memory - observers : 0,
     };
-    int code = shr_plan_new(r->model, &opts, &r->plan, err);
+    int code = plan_for_batch(r, &opts, err);
     while (code == SHR_ERR_LIMIT && opts.batch > 1) {
         opts.batch /= 2;
-        code = shr_plan_new(r->model, &opts, &r->plan, err);
+        code = plan_for_batch(r, &opts, err);
     }
     return code;
 }
