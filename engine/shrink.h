@@ -105,6 +105,11 @@ struct shr_view { /* a named array, borrowed: C order, little-endian */
     size_t bytes;
 };
 
+struct shr_bytes {
+    const void *data;
+    size_t n;
+};
+
 struct shr_dim {      /* what stands for an open dimension of the inputs */
     const char *name; /* its symbol, or "input:axis" */
     int64_t value;
@@ -127,6 +132,20 @@ struct shr_limits {       /* of what a loader accepts; all zero = the defaults b
  * operator is unknown is no error here: passes that need not run it still work. */
 SHR_API int shr_model_load(const void *bytes, size_t n, const struct shr_limits *limits,
                            struct shr_model **ret_model, struct shr_err *err) SHR_MUSTCHECK;
+
+/* How a model's external data is found: gives the bytes of a file, valid until the load is over.
+ * location is relative, of plain parts: no "..", no root, no backslash. */
+struct shr_files {
+    int (*open)(void *user, const char *location, struct shr_bytes *ret, struct shr_err *err);
+    void *user;
+};
+
+/* As above for a model that may keep its weights in other files; with files NULL (and above) such a
+ * model is UNSUPPORTED. What comes out is one model, so max_bytes holds for all of it. Nodes that
+ * call functions of the model are replaced by what they stand for. */
+SHR_API int shr_model_load_files(const void *bytes, size_t n, const struct shr_limits *limits,
+                                 const struct shr_files *files, struct shr_model **ret_model,
+                                 struct shr_err *err) SHR_MUSTCHECK;
 
 /* Appends the ONNX bytes; metadata, doc strings and unknown fields that were read are written. */
 SHR_API int shr_model_save(const struct shr_model *model, struct shr_buf *ret_bytes,
@@ -185,11 +204,6 @@ struct shr_dataset_opts { /* all zero = the defaults */
     size_t n_mean, n_std;
     bool nhwc;        /* the arrays are NHWC and the model wants NCHW */
     size_t max_bytes; /* of the uncompressed arrays; 0 = 4 GiB */
-};
-
-struct shr_bytes {
-    const void *data;
-    size_t n;
 };
 
 /* parts: the npz or npy file, or the idx files of images and labels (labels may be missing).

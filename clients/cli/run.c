@@ -298,17 +298,14 @@ static int add_constants(struct run *r, const struct cli_option *option)
 
 static int load_model(struct run *r)
 {
-    struct shr_buf bytes = {0};
     struct shr_err err = {0};
-    int code = read_file(r->path, &bytes);
     const double begin = run_seconds();
-    if (code == CLI_OK && (shr_model_load(bytes.data, bytes.len, NULL, &r->model, &err) != 0 ||
-                           shr_model_describe(r->model, &r->info, &err) != 0)) {
-        code = local_error(r->path, err.msg);
+    if (run_load(r->path, &r->model, &err) != 0 ||
+        shr_model_describe(r->model, &r->info, &err) != 0) {
+        return local_error(r->path, err.msg);
     }
     r->load_seconds = run_seconds() - begin;
-    shr_buf_finish(&bytes);
-    return code;
+    return CLI_OK;
 }
 
 static int make_session(struct run *r)

@@ -1,4 +1,5 @@
-/* shrinkctl run: what run.c prepares and run_print.c tells. One run of the program, one thread. */
+/* shrinkctl run: what run.c and model_file.c prepare and run_print.c tells. One run of the program,
+ * one thread. */
 #ifndef CLI_RUN_H
 #define CLI_RUN_H
 
@@ -30,6 +31,9 @@ struct run { /* all zero = empty */
     double load_seconds, plan_seconds;
     json_t *report; /* with --json: printed at the end; else NULL and text is printed at once */
 };
+
+/* Loads the model of a file, with its external data. */
+int run_load(const char *path, struct shr_model **ret, struct shr_err *err);
 
 double run_seconds(void); /* of a clock that only goes forward */
 

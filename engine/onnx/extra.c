@@ -77,6 +77,19 @@ bool shr_fields_add(struct shr_arena *arena, struct shr_fields *fields, enum shr
     return to != NULL;
 }
 
+bool shr_fields_join(struct shr_arena *arena, struct shr_fields *fields,
+                     const struct shr_fields *more)
+{
+    for (unsigned i = 0; i < more->n; i++) {
+        ProtobufCMessageUnknownField *field = grow(arena, fields);
+        if (field == NULL) {
+            return false;
+        }
+        *field = more->v[i];
+    }
+    return true;
+}
+
 int shr_keep_unknown(struct shr_reader *r, struct shr_fields *fields, const ProtobufCMessage *from,
                      struct shr_err *err)
 {

@@ -198,9 +198,17 @@ struct shr_model *shr_read_new_model(void)
 int shr_model_load(const void *bytes, size_t n, const struct shr_limits *limits,
                    struct shr_model **ret_model, struct shr_err *err)
 {
+    return shr_model_load_files(bytes, n, limits, NULL, ret_model, err);
+}
+
+int shr_model_load_files(const void *bytes, size_t n, const struct shr_limits *limits,
+                         const struct shr_files *files, struct shr_model **ret_model,
+                         struct shr_err *err)
+{
     bool failed = false;
     ProtobufCAllocator allocator = shr_read_allocator(&failed);
-    struct shr_reader r = {.limits = shr_read_limits(limits), .allocator = &allocator};
+    struct shr_reader r = {
+        .limits = shr_read_limits(limits), .allocator = &allocator, .files = files};
     int code = shr_onnx_scan(bytes, n, &r.limits, err);
     if (code != SHR_OK) {
         return code;
@@ -217,7 +225,9 @@ int shr_model_load(const void *bytes, size_t n, const struct shr_limits *limits,
     }
     r.g = &r.model->graph;
     r.kept = &r.model->kept->arena;
-    code = read_model(&r, decoded, err);
+    code = shr_embed_external(&r, decoded, n, err);
+    code = code == SHR_OK ? shr_inline_functions(&r, decoded, err) : code;
+    code = code == SHR_OK ? read_model(&r, decoded, err) : code;
     if (code == SHR_OK) {
         shr_model_resolve(r.model);
         *ret_model = r.model;

@@ -52,7 +52,8 @@ struct shr_reader {
     struct shr_graph *g;
     struct shr_arena *kept; /* of the model */
     ProtobufCAllocator *allocator;
-    bool is_body; /* the graph is a subgraph: types of inputs may be missing */
+    const struct shr_files *files; /* for external data, or NULL */
+    bool is_body;                  /* the graph is a subgraph: types of inputs may be missing */
 };
 
 /* load.c: what readers are made of. The allocator tells in *ret_failed when memory ran out. */
@@ -78,6 +79,8 @@ int shr_extra_get(struct shr_reader *r, struct shr_extra **extra,
                   struct shr_err *err) SHR_MUSTCHECK;
 bool shr_fields_add(struct shr_arena *arena, struct shr_fields *fields, enum shr_onnx_tag tag,
                     const void *bytes, size_t n); /* false: out of memory */
+bool shr_fields_join(struct shr_arena *arena, struct shr_fields *fields,
+                     const struct shr_fields *more); /* false: out of memory */
 int shr_onnx_no_memory(struct shr_err *err);
 
 /* type.c */
@@ -105,6 +108,13 @@ int shr_read_attrs(struct shr_reader *r, const Onnx__NodeProto *from, struct shr
                    struct shr_err *err) SHR_MUSTCHECK;
 bool shr_write_attrs(struct shr_arena *arena, const struct shr_node *node, Onnx__NodeProto *to,
                      struct shr_fields *fields); /* raw attributes go to fields */
+
+/* external.c: makes external data internal. size: bytes of the file that was decoded. */
+int shr_embed_external(struct shr_reader *r, Onnx__ModelProto *model, size_t size,
+                       struct shr_err *err) SHR_MUSTCHECK;
+/* functions.c: replaces the nodes that call functions of the model. */
+int shr_inline_functions(struct shr_reader *r, Onnx__ModelProto *model,
+                         struct shr_err *err) SHR_MUSTCHECK;
 
 /* capture.c: names that subgraphs read from the graph around them. */
 int shr_read_captures(struct shr_reader *r, const Onnx__NodeProto *from, struct shr_node *node,

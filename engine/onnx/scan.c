@@ -290,8 +290,11 @@ int shr_onnx_scan(const void *bytes, size_t n, const struct shr_limits *limits, 
         return shr_err_set(err, SHR_ERR_PARSE, "not a valid ONNX file: it is empty");
     }
     if (n > limits->max_bytes) {
-        return shr_err_set(err, SHR_ERR_LIMIT, "the model has %zu bytes, the limit is %zu", n,
-                           limits->max_bytes);
+        return shr_err_set(err, SHR_ERR_LIMIT, "the model has %zu bytes, the limit is %zu%s", n,
+                           limits->max_bytes,
+                           n > INT32_MAX ? ": an ONNX file cannot hold more, so larger models are "
+                                           "not optimized here; take a part of it, or float16"
+                                         : "");
     }
     struct scan s = {.bytes = bytes, .limits = *limits, .err = err};
     struct level top = {.type = &onnx__model_proto__descriptor};

@@ -128,10 +128,6 @@ Onnx__ValueInfoProto *shr_write_value_info(struct shr_arena *arena, const struct
     to->name = shr_writable(v->name);
     struct shr_fields fields = {0};
     const struct shr_extra *extra = v->extra;
-    if (extra != NULL) {
-        fields = extra->fields;
-        fields.cap = fields.n; /* the kept array is shared: growing must copy it */
-    }
     /* What is kept as bytes has not changed, though the IR cannot tell its type. */
     const bool opaque = extra != NULL && extra->opaque_tag != 0 &&
                         shr_dtype_size(v->constant.dtype) == 0 && shr_value_is_constant(v);
@@ -146,6 +142,10 @@ Onnx__ValueInfoProto *shr_write_value_info(struct shr_arena *arena, const struct
         if (to->type == NULL) {
             return NULL;
         }
+    }
+    /* Behind the type, as it is where the type was made anew: the same bytes either way. */
+    if (extra != NULL && !shr_fields_join(arena, &fields, &extra->fields)) {
+        return NULL;
     }
     shr_write_fields(&to->base, &fields);
     return to;
