@@ -117,6 +117,12 @@ static int node_macs(const struct shr_node *node, int64_t *ret, struct shr_err *
                            node->op_type, label);
     }
     *ret = 0;
+    for (const struct shr_attr *attr = node->attrs; attr != NULL; attr = attr->next) {
+        if (attr->kind == SHR_ATTR_GRAPH) {
+            return shr_err_set(err, SHR_ERR_UNSUPPORTED,
+                               "how often the graphs inside of %s run is not known", label);
+        }
+    }
     if (node->op->macs == NULL) {
         return SHR_OK;
     }

@@ -272,3 +272,11 @@ def test_passes_leave_what_a_branch_reads(shrink, tmp_path, words):
                               "--output", tmp_path / "ours.npz"], capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr
         np.testing.assert_allclose(np.load(tmp_path / "ours.npz")["z"], after, rtol=1e-4, atol=1e-4)
+
+
+def test_what_bodies_multiply_is_not_claimed(shrink, tmp_path):
+    onnx.save(branching(ins=[info("c", B, [])]), tmp_path / "m.onnx")
+    done = shrink.call("eval", tmp_path / "m.onnx", tmp_path / "m.onnx")
+    assert done.returncode == 0, done.stderr
+    (macs,) = [line for line in done.stdout.splitlines() if line.startswith("macs\t")]
+    assert "graphs inside of If_y" in macs
