@@ -14,7 +14,7 @@ struct shr_storage {
 };
 
 enum { HEAD = SHR_MEM_ALIGN };
-static_assert(sizeof(struct shr_storage) <= HEAD, "the head of a storage fits in front of it");
+static_assert(sizeof(struct shr_storage) <= HEAD - 16, "the head of a storage fits in front of it");
 
 static struct shr_storage *storage_new(size_t bytes, void **ret_data)
 {
@@ -77,6 +77,28 @@ int shr_tensor_new(enum shr_dtype dtype, int rank, const int64_t *dim, struct sh
     memset(t.data, 0, bytes);
     *ret = t;
     return SHR_OK;
+}
+
+void *shr_bytes_new(size_t n)
+{
+    void *data;
+    return storage_new(n, &data) == NULL ? NULL : data;
+}
+
+void shr_bytes_free(void *bytes)
+{
+    if (bytes != NULL) {
+        shr_mem_free((unsigned char *)bytes - HEAD);
+    }
+}
+
+struct shr_tensor shr_tensor_adopt(enum shr_dtype dtype, int rank, const int64_t *dim,
+                                   void *take_bytes)
+{
+    struct shr_tensor t = {.dtype = dtype, .rank = rank, .data = take_bytes};
+    memcpy(t.dim, dim, (size_t)rank * sizeof *dim);
+    t.storage = (struct shr_storage *)(void *)((unsigned char *)take_bytes - HEAD);
+    return t;
 }
 
 struct shr_tensor shr_tensor_ref(const struct shr_tensor *t)

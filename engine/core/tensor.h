@@ -34,6 +34,14 @@ bool shr_dims_count(int rank, const int64_t *dim, int64_t *ret_count) SHR_MUSTCH
 int shr_tensor_new(enum shr_dtype dtype, int rank, const int64_t *dim, struct shr_tensor *ret,
                    struct shr_err *err) SHR_MUSTCHECK;
 
+/* Bytes that a tensor can adopt, not zeroed; NULL = out of memory. The 16 bytes in front of them
+ * are the maker's until then. Free them, when none does, with shr_bytes_free. */
+void *shr_bytes_new(size_t n);
+void shr_bytes_free(void *bytes); /* NULL is fine */
+/* A tensor of such bytes, which are consumed: as many as it has. */
+struct shr_tensor shr_tensor_adopt(enum shr_dtype dtype, int rank, const int64_t *dim,
+                                   void *take_bytes);
+
 /* A second reader of the same bytes (counted); a view when the bytes are borrowed. */
 struct shr_tensor shr_tensor_ref(const struct shr_tensor *t);
 

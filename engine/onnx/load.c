@@ -150,19 +150,45 @@ static int read_model(struct shr_reader *r, const Onnx__ModelProto *from, struct
 
 /* ── Entry ──────────────────────────────────────────────────────────────────────────────────── */
 
+/* Blocks are marked in front: large ones are bytes that a tensor can adopt. */
+enum { MARK = 16, LARGE = 4096 };
+
 static void *decode_alloc(void *failed, size_t size)
 {
-    void *p = shr_mem_new(size, 1);
+    const bool large = size >= LARGE;
+    unsigned char *p = NULL;
+    if (large) {
+        p = shr_bytes_new(size);
+    } else if ((p = shr_mem_new(size + MARK, 1)) != NULL) {
+        p += MARK;
+    }
     if (p == NULL) {
         *(bool *)failed = true;
+    } else {
+        p[-MARK] = large;
     }
     return p;
 }
 
-static void decode_free(void *failed, void *p)
+static void decode_free(void *failed, void *block)
 {
+    unsigned char *p = block;
     (void)failed;
-    shr_mem_free(p);
+    if (p != NULL && p[-MARK] != 0) {
+        shr_bytes_free(p);
+    } else if (p != NULL) {
+        shr_mem_free(p - MARK);
+    }
+}
+
+void *shr_read_adopt(ProtobufCBinaryData *raw)
+{
+    unsigned char *p = raw->data;
+    if (raw->len < LARGE || p[-MARK] == 0) {
+        return NULL;
+    }
+    *raw = (ProtobufCBinaryData){0};
+    return p;
 }
 
 ProtobufCAllocator shr_read_allocator(bool *ret_failed)

@@ -58,6 +58,8 @@ struct shr_reader {
 
 /* load.c: what readers are made of. The allocator tells in *ret_failed when memory ran out. */
 ProtobufCAllocator shr_read_allocator(bool *ret_failed);
+/* Bytes of that allocator for shr_tensor_adopt, taken out of the message; NULL: copy them. */
+void *shr_read_adopt(ProtobufCBinaryData *raw);
 struct shr_limits shr_read_limits(const struct shr_limits *limits); /* NULL and zeros: defaults */
 struct shr_model *shr_read_new_model(void);                         /* NULL: out of memory */
 
@@ -92,9 +94,10 @@ int shr_read_value_info(struct shr_reader *r, const Onnx__ValueInfoProto *from, 
 Onnx__ValueInfoProto *shr_write_value_info(struct shr_arena *arena,
                                            const struct shr_value *v); /* NULL: out of memory */
 
-/* tensor.c. Messages begin with what, e.g. "initializer 'w'". The raw bytes of from are given back
- * to the allocator as soon as they are copied. Elements of a type the engine does not read: the
- * tensor has dtype STRING or NONE, no element bytes, and *ret_opaque is set. */
+/* tensor.c. Messages begin with what, e.g. "initializer 'w'". The raw bytes of from become the
+ * tensor's, or are given back to the allocator as soon as they are copied. Elements of a type the
+ * engine does not read: the tensor has dtype STRING or NONE, no element bytes, and *ret_opaque is
+ * set. */
 int shr_read_tensor(struct shr_reader *r, Onnx__TensorProto *from, const char *what,
                     struct shr_tensor *ret, bool *ret_opaque, struct shr_err *err) SHR_MUSTCHECK;
 /* A tensor of the given dims that stands for data kept as bytes. */

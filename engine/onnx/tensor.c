@@ -267,6 +267,14 @@ int shr_read_tensor(struct shr_reader *r, Onnx__TensorProto *from, const char *w
     }
     struct shr_tensor t;
     code = check_length(from, dtype, count, what, err);
+    void *bytes = code == SHR_OK && from->has_raw_data && shr_dtype_packed_bits(dtype) == 0
+                      ? shr_read_adopt(&from->raw_data)
+                      : NULL;
+    if (bytes != NULL) {
+        *ret = shr_tensor_adopt(dtype, (int)from->n_dims, from->dims, bytes);
+        *ret_opaque = false;
+        return SHR_OK;
+    }
     code = code == SHR_OK ? shr_tensor_new(dtype, (int)from->n_dims, from->dims, &t, err) : code;
     if (code != SHR_OK) {
         return code;
