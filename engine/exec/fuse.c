@@ -168,6 +168,9 @@ int shr__fuse(struct shr_model *model, struct shr_err *err)
         rc = shr__fuse_dynamic(g, err);
     }
     if (rc == 0) {
+        rc = shr__fuse_shuffles(g, err);
+    }
+    if (rc == 0) {
         rc = shr__fuse_float(g, err);
     }
     if (rc == 0) {

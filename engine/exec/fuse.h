@@ -29,6 +29,10 @@ enum {
 };
 extern const struct shr_op shr__fused_linear; /* attributes: transB */
 extern const struct shr_op shr__fused_conv;   /* NHWC; attributes of Conv */
+/* softmax(x * scale + bias) of the last axis, in place of what the mask says: fill where it is true
+ * (fills_where) or false. bias float32, mask bool, broadcast to x, or omitted. Attributes: scale,
+ * fill, fills_where. */
+extern const struct shr_op shr__fused_softmax;
 /* float32 pools of NHWC images, attributes of the operators; mean: of all pixels, (n, c) */
 extern const struct shr_op shr__fused_maxpool, shr__fused_avgpool, shr__fused_mean;
 /* act(x * scale + shift), one element a channel; attributes: nhwc */
@@ -77,6 +81,9 @@ enum {
 };
 extern const struct shr_op shr__fused_dynamic;
 
+/* (N, groups * n, …) as (N, n * groups, …): channels of the groups in turn; attributes: groups,
+ * nhwc */
+extern const struct shr_op shr__fused_shuffle;
 extern const struct shr_op shr__fused_flip;      /* q ^ 0x80 */
 extern const struct shr_op shr__fused_to_nhwc;   /* uint8 or float32 */
 extern const struct shr_op shr__fused_from_nhwc; /* uint8 or float32 */
@@ -92,8 +99,10 @@ int shr__fuse_qoperator(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_qdq(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_dynamic(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_float(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
-int shr__fuse_acts(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;   /* fuse_act.c */
-int shr__fuse_norms(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;  /* fuse_norm.c */
+int shr__fuse_acts(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;  /* fuse_act.c */
+int shr__fuse_norms(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK; /* fuse_norm.c */
+int shr__fuse_shuffles(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
+int shr__fuse_softmax(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK;
 int shr__fuse_layout(struct shr_graph *g, struct shr_err *err) SHR_MUSTCHECK; /* layout.c */
 
 /* Editing (fuse.c). A node of a row in front of `before`, writing to out. */

@@ -166,6 +166,9 @@ int shr__fuse_float(struct shr_graph *g, struct shr_err *err)
     if (rc == 0) {
         rc = shr__fuse_norms(g, err);
     }
+    if (rc == 0) {
+        rc = shr__fuse_softmax(g, err);
+    }
     for (struct shr_node *node = g->first_node; rc == 0 && node != NULL;) {
         struct shr_node *before = node->prev; /* fusing takes away nodes behind it alone */
         rc = shr__fuse_is(node, &shr__fused_affine) ? fuse_scale(g, node, err)

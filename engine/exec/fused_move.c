@@ -68,6 +68,48 @@ static int from_nhwc_forward(const struct shr_op_call *c, struct shr_err *err)
     return SHR_OK;
 }
 
+/* ── Channels of groups in turn ─────────────────────────────────────────────────────────────── */
+
+/* x (groups, n) to y (n, groups) */
+static void interleave_f32(size_t groups, size_t n, const uint32_t *x, uint32_t *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < groups; k++) {
+            y[i * groups + k] = x[k * n + i];
+        }
+    }
+}
+
+static int shuffle_forward(const struct shr_op_call *c, struct shr_err *err)
+{
+    (void)err;
+    const struct shr_tensor *x = c->in[0];
+    const bool nhwc = shr_node_int(c->node, "nhwc", 0) != 0;
+    const size_t all = (size_t)shr_tensor_count(x), size = shr_dtype_size(x->dtype);
+    const size_t channels = (size_t)x->dim[nhwc ? x->rank - 1 : 1];
+    const size_t groups = (size_t)shr_node_int(c->node, "groups", 1), n = channels / groups;
+    size_t inner = 1; /* elements of a channel that lie together */
+    for (int d = 2; d < x->rank && !nhwc; d++) {
+        inner *= (size_t)x->dim[d];
+    }
+    const size_t block = channels * inner, bytes = inner * size;
+    for (size_t at = 0; at < all; at += block) {
+        const char *from = (const char *)x->data + at * size;
+        char *to = (char *)c->out[0]->data + at * size;
+        if (bytes == sizeof(uint32_t)) {
+            interleave_f32(groups, n, (const void *)from, (void *)to);
+            continue;
+        }
+        for (size_t i = 0; i < channels; i++) {
+            memcpy(to + i * bytes, from + (i % groups * n + i / groups) * bytes, bytes);
+        }
+    }
+    return SHR_OK;
+}
+
+const struct shr_op shr__fused_shuffle = {SHR__FUSED_ROW("ShuffleChannels"),
+                                          .forward = shuffle_forward};
+
 /* ── Quantize and Dequantize ────────────────────────────────────────────────────────────────── */
 
 struct scaling {

@@ -31,6 +31,94 @@ static int adapt_axis(struct shr_graph *g, struct shr_node *node, bool image, st
     return image ? shr_node_set_int(g, node, "axis", shr__nhwc_axis(rank, (int)axis), err) : SHR_OK;
 }
 
+/* A list that is an attribute or a constant input; NULL when neither. */
+static const int64_t *list_of(const struct shr_node *node, const char *attr, size_t slot,
+                              size_t *ret_n)
+{
+    const struct shr_value *v = shr_node_in(node, slot);
+    if (v == NULL) {
+        return shr_node_ints(node, attr, ret_n);
+    }
+    if (!shr_value_is_constant(v) || v->constant.dtype != SHR_DTYPE_I64) {
+        return NULL;
+    }
+    *ret_n = (size_t)shr_tensor_count(&v->constant);
+    return v->constant.data;
+}
+
+/* The same list with other values, on the input or the attribute. */
+static int set_list(struct shr_graph *g, struct shr_node *node, const char *attr, size_t slot,
+                    bool on_input, const int64_t *values, size_t n, struct shr_err *err)
+{
+    if (!on_input) {
+        return shr_node_set_ints(g, node, attr, values, n, err);
+    }
+    const int64_t dim = (int64_t)n;
+    struct shr_tensor t;
+    struct shr_value *v;
+    int rc = shr_tensor_new(SHR_DTYPE_I64, 1, &dim, &t, err);
+    if (rc != 0) {
+        return rc;
+    }
+    memcpy(t.data, values, n * sizeof *values);
+    rc = shr_graph_add_constant(g, attr, t, &v, err);
+    if (rc == 0 && node->n_in <= slot) {
+        rc = shr_node_resize_inputs(g, node, slot + 1, err);
+    }
+    if (rc == 0) {
+        shr_node_set_input(node, slot, v);
+    }
+    return rc;
+}
+
+/* Slice: starts, ends and steps are lists for the axes, which alone change. */
+static bool has_known_axes(const struct shr_node *node)
+{
+    size_t n = 0, n_axes = 0;
+    const int64_t *starts = list_of(node, "starts", 1, &n);
+    const int64_t *axes = list_of(node, "axes", 3, &n_axes);
+    bool given = shr_node_in(node, 3) != NULL || shr_node_attr(node, "axes") != NULL;
+    return starts != NULL && n <= SHR_MAX_RANK && (given ? axes != NULL && n_axes == n : true);
+}
+
+static int adapt_slice(struct shr_graph *g, struct shr_node *node, bool image, struct shr_err *err)
+{
+    const int rank = shr_node_in(node, 0)->type.rank;
+    size_t n = 0, n_axes = 0;
+    const int64_t *axes = list_of(node, "axes", 3, &n_axes);
+    int64_t moved[SHR_MAX_RANK];
+    (void)list_of(node, "starts", 1, &n);
+    for (size_t i = 0; i < n; i++) {
+        int64_t axis = axes == NULL ? (int64_t)i : axes[i] < 0 ? axes[i] + rank : axes[i];
+        moved[i] = shr__nhwc_axis(rank, (int)axis);
+    }
+    bool on_input = shr_node_in(node, 1) != NULL;
+    return image ? set_list(g, node, "axes", 3, on_input, moved, n, err) : SHR_OK;
+}
+
+/* Pad of all dims. */
+static bool pads_all(const struct shr_node *node)
+{
+    size_t n = 0;
+    const int64_t *pads = list_of(node, "pads", 1, &n);
+    return pads != NULL && shr_node_in(node, 3) == NULL &&
+           n == 2 * (size_t)shr_node_in(node, 0)->type.rank;
+}
+
+static int adapt_pad(struct shr_graph *g, struct shr_node *node, bool image, struct shr_err *err)
+{
+    const int rank = shr_node_in(node, 0)->type.rank;
+    size_t n = 0;
+    const int64_t *pads = list_of(node, "pads", 1, &n);
+    int64_t moved[2 * SHR_MAX_RANK];
+    for (int d = 0; d < rank; d++) {
+        moved[shr__nhwc_axis(rank, d)] = pads[d];
+        moved[rank + shr__nhwc_axis(rank, d)] = pads[rank + d];
+    }
+    bool on_input = shr_node_in(node, 1) != NULL;
+    return image ? set_list(g, node, "pads", 1, on_input, moved, n, err) : SHR_OK;
+}
+
 /* Conv and pools of one or two axes, float32. */
 static bool is_plain_pool(const struct shr_node *node)
 {
@@ -61,18 +149,12 @@ static int adapt_avgpool(struct shr_graph *g, struct shr_node *node, bool image,
 /* ReduceMean of all pixels, GlobalAveragePool. */
 static bool is_mean_of_pixels(const struct shr_node *node)
 {
-    const struct shr_value *list = shr_node_in(node, 1);
     const int rank = shr_node_in(node, 0)->type.rank;
     size_t n = 0;
-    const int64_t *axes = shr_node_ints(node, "axes", &n);
+    const int64_t *axes = list_of(node, "axes", 1, &n);
     unsigned seen = 0;
     if (!shr__fuse_is_f32(shr_node_in(node, 0)) || rank < 3) {
         return false;
-    }
-    if (list != NULL) {
-        bool known = shr_value_is_constant(list) && list->constant.dtype == SHR_DTYPE_I64;
-        axes = known ? list->constant.data : NULL;
-        n = known ? (size_t)shr_tensor_count(&list->constant) : 0;
     }
     for (size_t i = 0; axes != NULL && i < n; i++) {
         seen |= 1u << (axes[i] < 0 ? axes[i] + rank : axes[i]);
@@ -87,7 +169,8 @@ static int adapt_mean(struct shr_graph *g, struct shr_node *node, bool image, st
     return shr_node_resize_inputs(g, node, 1, err);
 }
 
-static int adapt_affine(struct shr_graph *g, struct shr_node *node, bool image, struct shr_err *err)
+/* Rows that read the attribute nhwc. */
+static int adapt_flag(struct shr_graph *g, struct shr_node *node, bool image, struct shr_err *err)
 {
     return image ? shr_node_set_int(g, node, "nhwc", 1, err) : SHR_OK;
 }
@@ -115,7 +198,9 @@ static int adapt_dequantize(struct shr_graph *g, struct shr_node *node, bool ima
 static const struct shr__layout_rule FUSED[] = {
     {&shr__fused_conv, .image = SHR__ALWAYS, .slots = 1 | 1 << SHR__F_RESIDUAL},
     {&shr__fused_activation, .image = SHR__FOLLOWS, .slots = 1},
-    {&shr__fused_affine, .image = SHR__FOLLOWS, .slots = 1, .adapt = adapt_affine},
+    {&shr__fused_affine, .image = SHR__FOLLOWS, .slots = 1, .adapt = adapt_flag},
+    {&shr__fused_shuffle, .image = SHR__FOLLOWS, .bytes = SHR__FOLLOWS, .slots = 1,
+     .adapt = adapt_flag},
     {&shr__fused_qlinear, .bytes = SHR__ALWAYS, .slots = 1},
     {&shr__fused_qconv, .image = SHR__ALWAYS, .bytes = SHR__ALWAYS, .slots = 1},
     {&shr__fused_qmaxpool, .image = SHR__ALWAYS, .bytes = SHR__ALWAYS, .slots = 1},
@@ -155,6 +240,13 @@ static const struct shr__layout_rule OPERATORS[] = {
      .bytes = SHR__FOLLOWS,
      .slots = 1,
      .adapt = adapt_axis},
+    {.name = "Slice",
+     .image = SHR__FOLLOWS,
+     .bytes = SHR__FOLLOWS,
+     .slots = 1,
+     .fits = has_known_axes,
+     .adapt = adapt_slice},
+    {.name = "Pad", .image = SHR__FOLLOWS, .slots = 1, .fits = pads_all, .adapt = adapt_pad},
     {.name = "MaxPool",
      .image = SHR__FOLLOWS,
      .slots = 1,

@@ -178,6 +178,33 @@ static void layernorm_is_recognized_where_it_is_spelled_out(void **state)
     net_expect(&net, build_node(net.m, "Add", "y", v, beta, NULL), "LayerNormalization");
 }
 
+static void softmax_takes_scale_and_mask(void **state)
+{
+    (void)state;
+    for (int form = 0; form < 4; form++) {
+        struct net net = net_begin(DIMS(-1, 4, 5, 7));
+        struct shr_value *y;
+        if (form % 2 == 0) {
+            y = build_node(net.m, "Div", "scaled", net.x, scalar(&net, 1.7), NULL);
+        } else {
+            y = build_node(net.m, "Mul", "scaled", scalar(&net, 0.6), net.x, NULL);
+        }
+        if (form < 2) {
+            struct shr_value *mask = build_input(net.m, "mask", SHR_DTYPE_BOOL, DIMS(5, 7));
+            struct shr_value *low = scalar(&net, -INFINITY);
+            y = form == 0 ? build_node(net.m, "Where", "masked", mask, low, y, NULL)
+                          : build_node(net.m, "Where", "masked", mask, y, scalar(&net, -9), NULL);
+        } else {
+            struct shr_value *bias = build_input(net.m, "bias", SHR_DTYPE_F32,
+                                                 form == 2 ? DIMS(-1, 1, 1, 7) : DIMS(4, 5, 1));
+            y = build_node(net.m, "Add", "masked", bias, y, NULL);
+        }
+        y = build_node(net.m, "Softmax", "y", y, NULL);
+        build_int(net.m, "axis", form % 2 == 0 ? -1 : 3);
+        net_expect(&net, y, "MaskedSoftmax");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +213,7 @@ int main(void)
         cmocka_unit_test(gelu_is_recognized_however_it_is_spelled),
         cmocka_unit_test(activations_go_into_products),
         cmocka_unit_test(a_batchnorm_without_a_product_is_a_scale),
+        cmocka_unit_test(softmax_takes_scale_and_mask),
         cmocka_unit_test(layernorm_is_recognized_where_it_is_spelled_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

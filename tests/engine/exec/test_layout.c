@@ -91,6 +91,25 @@ static void channels_are_split_and_joined_in_nhwc(void **state)
     net_expect(&net, y, "Quantize QConv Tanh Concat Concat FromNhwc");
 }
 
+static void slices_pads_and_shuffles_stay_in_nhwc(void **state)
+{
+    (void)state;
+    struct net net = net_begin();
+    struct shr_value *starts = build_i64(net.m, "starts", (const int64_t[]){1, -3}, 2);
+    struct shr_value *ends = build_i64(net.m, "ends", (const int64_t[]){5, 9}, 2);
+    struct shr_value *axes = build_i64(net.m, "axes", (const int64_t[]){-3, 2}, 2);
+    struct shr_value *y = build_node(net.m, "Slice", "part", net.y, starts, ends, axes, NULL);
+    struct shr_value *pads = build_i64(net.m, "pads", (const int64_t[]){0, 1, 2, 0, 0, 1, 0, 3}, 8);
+    y = build_node(net.m, "Pad", "padded", y, pads, NULL); /* (N, 6, 5, 10) */
+    struct shr_value *wide = build_i64(net.m, "wide", (const int64_t[]){0, 2, 3, 5, 10}, 5);
+    y = build_node(net.m, "Reshape", "wide_y", y, wide, NULL);
+    y = build_node(net.m, "Transpose", "swapped", y, NULL);
+    build_ints(net.m, "perm", (const int64_t[]){0, 2, 1, 3, 4}, 5);
+    struct shr_value *shape = build_i64(net.m, "shape", (const int64_t[]){0, 6, 5, 10}, 4);
+    y = build_node(net.m, "Reshape", "z", y, shape, NULL);
+    net_expect(&net, y, "Quantize QConv Slice Pad ShuffleChannels FromNhwc");
+}
+
 static void a_transposition_to_nhwc_moves_nothing(void **state)
 {
     (void)state;
@@ -155,6 +174,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(elementwise_steps_stay_in_nhwc),
         cmocka_unit_test(channels_are_split_and_joined_in_nhwc),
+        cmocka_unit_test(slices_pads_and_shuffles_stay_in_nhwc),
         cmocka_unit_test(a_transposition_to_nhwc_moves_nothing),
         cmocka_unit_test(pixels_become_a_sequence_without_a_step),
         cmocka_unit_test(a_value_is_converted_once_for_all_readers),
