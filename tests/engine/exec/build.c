@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/mem.h"
+
 static void check(int rc, const struct shr_err *err)
 {
     if (rc != 0) {
@@ -203,3 +205,21 @@ void build_expect_equal(struct shr_model *m, const char *steps, double step, dou
     shr_plan_free(plain);
     shr_model_free(m);
 }
+
+#ifdef SHR_CHAOS
+void build_chaos(struct shr_model *m)
+{
+    int rc = SHR_ERR_NOMEM;
+    for (uint64_t n = 1; rc != SHR_OK; n++) {
+        struct shr_plan *plan = NULL;
+        struct shr_err err = {0};
+        shr_mem_chaos(n);
+        rc = shr_plan_new(m, &(struct shr_plan_opts){.batch = 2}, &plan, &err);
+        bool failed = shr_mem_chaos_hit();
+        shr_mem_chaos(0);
+        assert_true(failed ? rc == SHR_ERR_NOMEM && plan == NULL : rc == SHR_OK);
+        shr_plan_free(plan);
+    }
+    shr_model_free(m);
+}
+#endif

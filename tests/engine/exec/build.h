@@ -46,6 +46,12 @@ struct shr_buf build_print(const struct shr_plan *plan);
 void build_expect_equal(struct shr_model *take_m, const char *steps, double step, double rare,
                         struct shr_rng *rng);
 
+#ifdef SHR_CHAOS
+/* Whatever allocation fails, making a plan ends with an error and leaks nothing; takes the model.
+ */
+void build_chaos(struct shr_model *take_m);
+#endif
+
 #define DIMS(...)                                                                                  \
     (const int64_t[])                                                                              \
     {                                                                                              \

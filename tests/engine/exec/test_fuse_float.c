@@ -52,17 +52,21 @@ static struct shr_value *batchnorm(struct net *net, struct shr_value *x, const c
 
 /* Two blocks of a residual network, with a branch that is computed later than the sum's other
  * side. */
+static struct shr_value *residual_block(struct net *net)
+{
+    struct shr_value *a = batchnorm(net, conv(net, net->x, "c1", 4, 6, 1), "n1", 6);
+    a = conv(net, build_node(net->m, "Relu", "r1", a, NULL), "c2", 6, 6, 2);
+    struct shr_value *b = conv(net, net->x, "c3", 4, 6, 1);
+    struct shr_value *y = build_node(net->m, "Add", "sum", batchnorm(net, a, "n2", 6), b, NULL);
+    y = build_node(net->m, "Relu", "r2", y, NULL);
+    return build_node(net->m, "Add", "sum2", y, conv(net, y, "c4", 6, 6, 6), NULL);
+}
+
 static void a_residual_block_is_its_convolutions(void **state)
 {
     (void)state;
     struct net net = net_begin(DIMS(-1, 4, 7, 6));
-    struct shr_value *a = batchnorm(&net, conv(&net, net.x, "c1", 4, 6, 1), "n1", 6);
-    a = conv(&net, build_node(net.m, "Relu", "r1", a, NULL), "c2", 6, 6, 2);
-    struct shr_value *b = conv(&net, net.x, "c3", 4, 6, 1);
-    struct shr_value *y = build_node(net.m, "Add", "sum", batchnorm(&net, a, "n2", 6), b, NULL);
-    y = build_node(net.m, "Relu", "r2", y, NULL);
-    struct shr_value *z = conv(&net, y, "c4", 6, 6, 6);
-    y = build_node(net.m, "Add", "sum2", y, z, NULL);
+    struct shr_value *y = residual_block(&net);
     net_expect(&net, y, "ToNhwc Conv Conv Conv Conv FromNhwc");
 }
 
@@ -205,6 +209,22 @@ static void softmax_takes_scale_and_mask(void **state)
     }
 }
 
+#ifdef SHR_CHAOS
+static void any_allocation_may_fail(void **state)
+{
+    (void)state;
+    struct net net = net_begin(DIMS(-1, 4, 7, 6));
+    build_output(net.m, residual_block(&net));
+    struct shr_value *y = batchnorm(&net, net.x, "n3", 4);
+    y = build_node(net.m, "Sigmoid", "gate", y, NULL);
+    build_output(net.m,
+                 build_node(net.m, "Softmax", "y",
+                            build_node(net.m, "Mul", "scaled", y, scalar(&net, 2), NULL), NULL));
+    build_int(net.m, "axis", -1);
+    build_chaos(net.m);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +235,9 @@ int main(void)
         cmocka_unit_test(a_batchnorm_without_a_product_is_a_scale),
         cmocka_unit_test(softmax_takes_scale_and_mask),
         cmocka_unit_test(layernorm_is_recognized_where_it_is_spelled_out),
+#ifdef SHR_CHAOS
+        cmocka_unit_test(any_allocation_may_fail),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
