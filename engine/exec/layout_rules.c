@@ -119,6 +119,55 @@ static int adapt_pad(struct shr_graph *g, struct shr_node *node, bool image, str
     return image ? set_list(g, node, "pads", 1, on_input, moved, n, err) : SHR_OK;
 }
 
+static size_t count_of(const struct shr_value *v)
+{
+    return v == NULL ? 0 : (size_t)shr_tensor_count(&v->constant);
+}
+
+/* Resize from opset 11 on, of all dims by constants. */
+static bool resizes_all(const struct shr_node *node)
+{
+    const size_t rank = (size_t)shr_node_in(node, 0)->type.rank;
+    for (size_t i = 1; i < node->n_in; i++) {
+        const struct shr_value *v = shr_node_in(node, i);
+        if (v != NULL && !shr_value_is_constant(v)) {
+            return false;
+        }
+    }
+    const size_t scales = count_of(shr_node_in(node, 2)), sizes = count_of(shr_node_in(node, 3));
+    return node->n_in > 2 && count_of(shr_node_in(node, 1)) == 0 &&
+           (scales == rank ? sizes == 0 : scales == 0 && sizes == rank) &&
+           shr_node_attr(node, "axes") == NULL &&
+           shr_node_attr(node, "keep_aspect_ratio_policy") == NULL &&
+           (scales == 0 || shr__fuse_is_f32(shr_node_in(node, 2)));
+}
+
+static int adapt_resize(struct shr_graph *g, struct shr_node *node, bool image, struct shr_err *err)
+{
+    const int rank = shr_node_in(node, 0)->type.rank;
+    const size_t slot = count_of(shr_node_in(node, 2)) != 0 ? 2 : 3;
+    if (!image) {
+        return SHR_OK;
+    }
+    const struct shr_tensor *from = &shr_node_in(node, slot)->constant;
+    const size_t size = shr_dtype_size(from->dtype);
+    struct shr_tensor t;
+    struct shr_value *v;
+    int rc = shr_tensor_new(from->dtype, from->rank, from->dim, &t, err);
+    if (rc != 0) {
+        return rc;
+    }
+    for (int d = 0; d < rank; d++) {
+        memcpy((char *)t.data + (size_t)shr__nhwc_axis(rank, d) * size,
+               (const char *)from->data + (size_t)d * size, size);
+    }
+    rc = shr_graph_add_constant(g, "resize", t, &v, err);
+    if (rc == 0) {
+        shr_node_set_input(node, slot, v);
+    }
+    return rc;
+}
+
 /* Conv and pools of one or two axes, float32. */
 static bool is_plain_pool(const struct shr_node *node)
 {
@@ -247,6 +296,11 @@ static const struct shr__layout_rule OPERATORS[] = {
      .fits = has_known_axes,
      .adapt = adapt_slice},
     {.name = "Pad", .image = SHR__FOLLOWS, .slots = 1, .fits = pads_all, .adapt = adapt_pad},
+    {.name = "Resize",
+     .image = SHR__FOLLOWS,
+     .slots = 1,
+     .fits = resizes_all,
+     .adapt = adapt_resize},
     {.name = "MaxPool",
      .image = SHR__FOLLOWS,
      .slots = 1,

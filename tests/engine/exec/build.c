@@ -62,7 +62,9 @@ struct shr_value *build_f32(struct shr_model *m, const char *name, const int64_t
                             const float *data)
 {
     struct shr_tensor t = tensor(SHR_DTYPE_F32, (int)dims[0], dims + 1);
-    memcpy(t.data, data, shr_tensor_bytes(&t));
+    if (data != NULL) {
+        memcpy(t.data, data, shr_tensor_bytes(&t));
+    }
     return constant(m, name, t);
 }
 
@@ -129,6 +131,12 @@ void build_int(struct shr_model *m, const char *attr, int64_t value)
 {
     struct shr_err err = {0};
     check(shr_node_set_int(&m->graph, build_last(m), attr, value, &err), &err);
+}
+
+void build_text(struct shr_model *m, const char *attr, const char *value)
+{
+    struct shr_err err = {0};
+    check(shr_node_set_text(&m->graph, build_last(m), attr, value, &err), &err);
 }
 
 struct shr_plan *build_plan(const struct shr_model *m, const struct shr_plan_opts *opts)

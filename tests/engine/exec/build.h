@@ -32,6 +32,7 @@ struct shr_value *build_i64(struct shr_model *m, const char *name, const int64_t
 struct shr_value *build_node(struct shr_model *m, const char *op, const char *out, ...);
 struct shr_node *build_last(struct shr_model *m); /* the node added last, for attributes */
 void build_ints(struct shr_model *m, const char *attr, const int64_t *values, size_t n);
+void build_text(struct shr_model *m, const char *attr, const char *value);
 void build_int(struct shr_model *m, const char *attr, int64_t value);
 
 struct shr_plan *build_plan(const struct shr_model *m, const struct shr_plan_opts *opts);

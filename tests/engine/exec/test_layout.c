@@ -110,6 +110,25 @@ static void slices_pads_and_shuffles_stay_in_nhwc(void **state)
     net_expect(&net, y, "Quantize QConv Slice Pad ShuffleChannels FromNhwc");
 }
 
+static void images_are_resized_in_nhwc(void **state)
+{
+    (void)state;
+    for (int form = 0; form < 2; form++) {
+        struct net net = net_begin();
+        struct shr_value *none = build_f32(net.m, "none", DIMS(0), NULL), *y;
+        if (form == 0) {
+            const float scales[] = {1, 1, 2, 1.5f};
+            y = build_node(net.m, "Resize", "z", net.y, none,
+                           build_f32(net.m, "scales", DIMS(4), scales), NULL);
+        } else {
+            struct shr_value *sizes = build_i64(net.m, "sizes", (const int64_t[]){3, 5, 4, 9}, 4);
+            y = build_node(net.m, "Resize", "z", net.y, none, none, sizes, NULL);
+            build_text(net.m, "mode", "linear");
+        }
+        net_expect(&net, y, "Quantize QConv Resize FromNhwc");
+    }
+}
+
 static void a_transposition_to_nhwc_moves_nothing(void **state)
 {
     (void)state;
@@ -175,6 +194,7 @@ int main(void)
         cmocka_unit_test(elementwise_steps_stay_in_nhwc),
         cmocka_unit_test(channels_are_split_and_joined_in_nhwc),
         cmocka_unit_test(slices_pads_and_shuffles_stay_in_nhwc),
+        cmocka_unit_test(images_are_resized_in_nhwc),
         cmocka_unit_test(a_transposition_to_nhwc_moves_nothing),
         cmocka_unit_test(pixels_become_a_sequence_without_a_step),
         cmocka_unit_test(a_value_is_converted_once_for_all_readers),
