@@ -5,6 +5,7 @@
 static const char STRINGS[] = "texts: tensors of strings are not computed with";
 static const char SEQUENCES[] = "sequences and optionals are not values of a plan";
 static const char RANDOM[] = "its result is random, so it can be compared with nothing";
+static const char DATA[] = "the shape of its result depends on data, a plan has fixed shapes";
 static const char IMAGES[] = "decodes files, which belongs in front of a model";
 static const char DETECTION[] = "only in detection models, which are not run yet";
 static const char RARE[] = "no exporter writes it for the models that were asked for";
@@ -20,7 +21,7 @@ static const struct shr_op_absent absent[] = {
     {"LinearAttention", YOUNG},
     {"MaxRoiPool", DETECTION},
     {"Multinomial", RANDOM},
-    {"NonMaxSuppression", DETECTION},
+    {"NonMaxSuppression", DATA},
     {"Optional", SEQUENCES},
     {"OptionalGetElement", SEQUENCES},
     {"OptionalHasElement", SEQUENCES},

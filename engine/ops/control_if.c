@@ -161,8 +161,8 @@ static void finish(void *state)
 }
 
 static const struct shr_op rows[] = {
-    {SHR_ROW("If", 1, 0), .infer = infer, .setup = setup, .forward = forward, .finish = finish,
-     SHR_NO_WEIGHT},
+    {SHR_ROW("If", 1, 0), .infer = infer, .halves = true, .setup = setup, .forward = forward,
+     .finish = finish, SHR_NO_WEIGHT},
 };
 
 const struct shr_op_family shr_ops_control_if = {rows, SHR_COUNT_OF(rows)};

@@ -51,7 +51,7 @@ struct shr_op_setup {
     void *state;                         /* set here, for forward and finish */
     size_t scratch;                      /* bytes wanted while forward runs; set here */
     size_t threads;                      /* of the team that will run it */
-    shr_body_fn body_new; /* NULL = graphs inside of nodes cannot be run here */
+    shr_body_fn body_new;                /* NULL = graphs inside of nodes cannot be run here */
     void *body_user;
     const char *kernel; /* set here where there was a choice: its name, for people; static */
 };

@@ -94,8 +94,9 @@ static int read_kernel(struct shr_window *w, const struct shr_node *node, const 
     return code;
 }
 
-int shr_window_init(struct shr_window *w, const struct shr_node *node, const struct shr_type *x,
-                    const int64_t *kernel, struct shr_err *err)
+/* Everything but the outputs. */
+static int read_window(struct shr_window *w, const struct shr_node *node, const struct shr_type *x,
+                       const int64_t *kernel, const char **ret_auto_pad, struct shr_err *err)
 {
     if (x->rank < 3 || x->rank > 2 + SHR_WINDOW_AXES) {
         return shr_op_fail(node, err, x->rank < 3 ? SHR_ERR_INVALID : SHR_ERR_UNSUPPORTED,
@@ -108,6 +109,7 @@ int shr_window_init(struct shr_window *w, const struct shr_node *node, const str
         strcmp(auto_pad, "SAME_LOWER") != 0) {
         return shr_op_fail(node, err, SHR_ERR_INVALID, "auto_pad is '%.40s'", auto_pad);
     }
+    *ret_auto_pad = auto_pad;
     *w = (struct shr_window){.n = x->rank - 2};
     int64_t strides[SHR_WINDOW_AXES], dilations[SHR_WINDOW_AXES], pads[2 * SHR_WINDOW_AXES] = {0};
     int code = read_list(node, "strides", w->n, 1, 1, strides, err);
@@ -135,7 +137,63 @@ int shr_window_init(struct shr_window *w, const struct shr_node *node, const str
         a->dilation = dilations[i];
         a->pad_lo = pads[i];
         a->pad_hi = pads[w->n + i];
-        code = count_outputs(node, a, auto_pad, shr_node_int(node, "ceil_mode", 0) != 0, err);
+    }
+    return code;
+}
+
+int shr_window_init(struct shr_window *w, const struct shr_node *node, const struct shr_type *x,
+                    const int64_t *kernel, struct shr_err *err)
+{
+    const char *auto_pad;
+    const bool ceil_mode = shr_node_int(node, "ceil_mode", 0) != 0;
+    int code = read_window(w, node, x, kernel, &auto_pad, err);
+    for (int i = SHR_WINDOW_AXES - w->n; code == SHR_OK && i < SHR_WINDOW_AXES; i++) {
+        code = count_outputs(node, &w->axis[i], auto_pad, ceil_mode, err);
+    }
+    return code;
+}
+
+/* ── The way back ───────────────────────────────────────────────────────────────────────────── */
+
+/* Swaps input and output: the larger side from the smaller one. An output that is told takes its
+ * pads from what is left, with the odd one at the start unless the end is asked for. */
+static int grow(const struct shr_node *node, struct shr_window_axis *a, const char *auto_pad,
+                int64_t told, int64_t more, struct shr_err *err)
+{
+    const bool same = strncmp(auto_pad, "SAME_", 5) == 0;
+    a->out = a->in;
+    a->in = told;
+    if (a->out < 0 || a->kernel < 0) {
+        return SHR_OK;
+    }
+    if (a->out > LARGEST) { /* so that the product below fits */
+        return shr_op_fail(node, err, SHR_ERR_LIMIT, "an input dim is %lld", (long long)a->out);
+    }
+    const int64_t full = a->stride * (a->out - 1) + more + extent(a);
+    a->in = told >= 0 ? told : same ? a->out * a->stride : full - a->pad_lo - a->pad_hi;
+    if (told >= 0 || same) {
+        const int64_t pads = full > a->in ? full - a->in : 0;
+        a->pad_lo = strcmp(auto_pad, "SAME_UPPER") == 0 ? pads / 2 : pads - pads / 2;
+        a->pad_hi = pads - a->pad_lo;
+    }
+    return a->in >= 0 ? SHR_OK
+                      : shr_op_fail(node, err, SHR_ERR_INVALID, "the pads take away all outputs");
+}
+
+int shr_window_transposed(struct shr_window *w, const struct shr_node *node,
+                          const struct shr_type *x, const int64_t *kernel, struct shr_err *err)
+{
+    const char *auto_pad;
+    int64_t told[SHR_WINDOW_AXES], more[SHR_WINDOW_AXES];
+    int code = read_window(w, node, x, kernel, &auto_pad, err);
+    if (code == SHR_OK) {
+        code = read_list(node, "output_shape", w->n, 0, -1, told, err);
+    }
+    if (code == SHR_OK) {
+        code = read_list(node, "output_padding", w->n, 0, 0, more, err);
+    }
+    for (int i = 0; code == SHR_OK && i < w->n; i++) {
+        code = grow(node, &w->axis[SHR_WINDOW_AXES - w->n + i], auto_pad, told[i], more[i], err);
     }
     return code;
 }

@@ -24,6 +24,12 @@ struct shr_window {
 int shr_window_init(struct shr_window *w, const struct shr_node *node, const struct shr_type *x,
                     const int64_t *kernel, struct shr_err *err) SHR_MUSTCHECK;
 
+/* The same for a transposed convolution with input x: the window of the convolution from its output
+ * back to x, so that axis[].in is the output's and axis[].out is x's. */
+int shr_window_transposed(struct shr_window *w, const struct shr_node *node,
+                          const struct shr_type *x, const int64_t *kernel,
+                          struct shr_err *err) SHR_MUSTCHECK;
+
 /* The shape of a convolution's output, not its dtype: x (N, C, spatial…), w (M, C/group, kernel…),
  * bias (M) if it is given. In conv.c. */
 int shr_conv_infer(struct shr_infer *c, size_t x_slot, size_t w_slot, size_t bias_slot,

@@ -74,7 +74,10 @@ def pack(tensors):
 
 
 # Outputs that ONNX gives in decimals of a few digits; all others must agree to 1e-4.
-ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad"}
+ROUNDED = {
+    "test_averagepool_2d_ceil_last_window_starts_on_pad", "test_gridsample_bicubic",
+    "test_roialign_aligned_false", "test_roialign_aligned_true",
+}
 
 
 def write(folder, name, model, inputs, outputs):
