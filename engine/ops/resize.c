@@ -275,8 +275,8 @@ static double source(const struct form *f, const struct axis *a, int64_t i)
     switch (f->coordinates) {
     case ALIGN_CORNERS:
         return width == 1.0 || a->out == 1 ? 0.0 : x * (in - 1.0) / (width - 1.0);
-    case ASYMMETRIC:
-        return x / a->scale;
+    case ASYMMETRIC: /* in float32: what should be whole is, and nearest does not slip */
+        return (double)((float)x / (float)a->scale);
     case PYTORCH_HALF_PIXEL:
         return a->out == 1 ? 0.0 : (x + 0.5) / a->scale - 0.5;
     case HALF_PIXEL_SYMMETRIC:

@@ -112,8 +112,8 @@ static void read_axis(const struct sampling *s, double place, int64_t n, struct 
     double x =
         s->align ? (place + 1.0) / 2.0 * (length - 1.0) : ((place + 1.0) * length - 1.0) / 2.0;
     x = s->taps == 1 ? rint(x) : x;
-    x = isfinite(x) ? x : -2.0 * length; /* far outside */
-    if (s->padding == PAD_BORDER) {
+    x = isfinite(x) ? x : -2.0 * length;            /* far outside */
+    if (s->padding == PAD_BORDER && s->taps != 4) { /* cubic bounds its pixels, as PyTorch does */
         x = x < low || x > high ? clamp(x, 0.0, length - 1.0) : x;
     } else if (s->padding == PAD_REFLECTION) {
         x = reflect(x, low, high);
@@ -319,28 +319,30 @@ struct region {
     bool max;
 };
 
+/* In float32, since rounding decides how many samples there are. */
 static struct region read_region(const struct shr_op_call *c, const float *roi)
 {
-    const double scale = (double)shr_node_float(c->node, "spatial_scale", 1.0f);
-    const bool shifted =
-        c->opset >= 16 &&
-        strcmp(shr_node_text(c->node, "coordinate_transformation_mode", "half_pixel"),
-               "half_pixel") == 0;
-    const double shift = shifted ? 0.5 : 0.0;
-    const double x = (double)roi[0] * scale - shift, y = (double)roi[1] * scale - shift;
-    double w = (double)roi[2] * scale - shift - x, h = (double)roi[3] * scale - shift - y;
+    const char *mode = shr_node_text(c->node, "coordinate_transformation_mode", "half_pixel");
+    const float scale = shr_node_float(c->node, "spatial_scale", 1.0f);
+    const bool shifted = c->opset >= 16 && strcmp(mode, "half_pixel") == 0;
+    const float shift = shifted ? 0.5f : 0.0f;
+    const float x = roi[0] * scale - shift, y = roi[1] * scale - shift;
+    float w = roi[2] * scale - shift - x, h = roi[3] * scale - shift - y;
     if (!shifted) { /* at least a pixel */
-        w = w < 1.0 ? 1.0 : w;
-        h = h < 1.0 ? 1.0 : h;
+        w = w < 1.0f ? 1.0f : w;
+        h = h < 1.0f ? 1.0f : h;
     }
+    const float bin_h = h / (float)c->out[0]->dim[2], bin_w = w / (float)c->out[0]->dim[3];
     const int64_t ratio = shr_node_int(c->node, "sampling_ratio", 0);
-    struct region r = {.y = y, .x = x};
-    r.bin_h = h / (double)c->out[0]->dim[2];
-    r.bin_w = w / (double)c->out[0]->dim[3];
-    r.rows = ratio > 0 ? ratio : (int64_t)clamp(ceil(r.bin_h), 0.0, MOST_SAMPLES);
-    r.cols = ratio > 0 ? ratio : (int64_t)clamp(ceil(r.bin_w), 0.0, MOST_SAMPLES);
-    r.max = strcmp(shr_node_text(c->node, "mode", "avg"), "max") == 0;
-    return r;
+    return (struct region){
+        .y = (double)y,
+        .x = (double)x,
+        .bin_h = (double)bin_h,
+        .bin_w = (double)bin_w,
+        .rows = ratio > 0 ? ratio : (int64_t)clamp(ceil((double)bin_h), 0.0, MOST_SAMPLES),
+        .cols = ratio > 0 ? ratio : (int64_t)clamp(ceil((double)bin_w), 0.0, MOST_SAMPLES),
+        .max = strcmp(shr_node_text(c->node, "mode", "avg"), "max") == 0,
+    };
 }
 
 /* The average or the maximum of the samples in a bin; of a maximum the weighted pixels count. */

@@ -531,6 +531,94 @@ def old_forms():
     yield Form("div_7_int", "Div", 7, [RNG.integers(-90, 90, (3, 4)), np.array([-7], np.int64)])
 
 
+def conv_transpose_forms():
+    for fixed in ((), (1, 2)):
+        tag = f"convtranspose_{'constant' if fixed else 'runtime'}"
+        x, w, b = f32(2, 4, 7, 6), f32(4, 3, 3, 2), f32(6)
+        yield Form(tag + "_groups", "ConvTranspose", 11, [x, w, b], fixed=fixed, group=2, strides=[2, 3],
+                   pads=[1, 0, 2, 1], output_padding=[1, 2])
+        yield Form(tag + "_dilated", "ConvTranspose", 11, [x, w], fixed=fixed[:1], dilations=[2, 3], pads=[2, 1, 0, 3])
+        yield Form(tag + "_same_upper", "ConvTranspose", 11, [x, w], fixed=fixed[:1], auto_pad="SAME_UPPER",
+                   strides=[2, 2])
+        yield Form(tag + "_1d", "ConvTranspose", 11, [f32(2, 3, 9), f32(3, 5, 4), f32(5)], fixed=fixed, strides=[3],
+                   pads=[1, 1])
+        yield Form(tag + "_3d", "ConvTranspose", 11, [f32(1, 4, 3, 4, 5), f32(4, 2, 2, 3, 2), f32(4)], fixed=fixed,
+                   group=2, strides=[2, 1, 2], pads=[0, 1, 1, 1, 0, 0])
+        yield Form(tag + "_blocks", "ConvTranspose", 11, [f32(1, 24, 70, 65) / 50, f32(24, 16, 4, 4), f32(16) / 50],
+                   fixed=fixed, strides=[2, 2], pads=[1, 1, 1, 1])
+
+
+def resize_forms():
+    x = f32(1, 3, 9, 11) / 8
+    for coordinates in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
+        for sizes in ((13, 20), (4, 5), (18, 22)):
+            name = f"{coordinates}_{sizes[0]}x{sizes[1]}"
+            to = i64(1, 3, *sizes)
+            for mode in ("linear", "cubic"):
+                yield Form(f"resize_{mode}_{name}", "Resize", 13, [x, None, None, to], fixed=(3,), mode=mode,
+                           coordinate_transformation_mode=coordinates)
+            for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
+                yield Form(f"resize_nearest_{rounding}_{name}", "Resize", 13, [x, None, None, to], fixed=(3,),
+                           nearest_mode=rounding, coordinate_transformation_mode=coordinates)
+    scales = np.array([1, 1, 2.5, 1.7], np.float32)
+    for mode in ("nearest", "linear"):
+        yield Form(f"resize_10_{mode}", "Resize", 10, [x, scales], fixed=(1,), mode=mode)
+        yield Form(f"upsample_9_{mode}", "Upsample", 9, [x, scales], fixed=(1,), mode=mode)
+        yield Form(f"upsample_7_{mode}", "Upsample", 7, [x], mode=mode, scales=[1.0, 1.0, 2.0, 3.0])
+    yield Form("resize_excludes_outside", "Resize", 11, [x, f32(0), scales], fixed=(1, 2), mode="cubic",
+               exclude_outside=1, cubic_coeff_a=-0.5)
+    roi = np.array([0, 0, 0.1, 0.3, 1, 1, 0.8, 1.2], np.float32)
+    yield Form("resize_crop", "Resize", 13, [x, roi, None, i64(1, 3, 5, 6)], fixed=(1, 3), mode="linear",
+               coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.5)
+
+
+def indexed_forms():
+    x = f32(4, 5, 6)
+    rows = np.array([[3, -1], [0, 2], [1, 1]], np.int64)
+    yield Form("topk_smallest", "TopK", 11, [x, i64(3)], 2, (1,), axis=1, largest=0)
+    yield Form("topk_int64", "TopK", 11, [RNG.integers(-2**62, 2**62, (3, 9)), i64(4)], 2, (1,))
+    yield Form("topk_ties", "TopK", 11, [np.ones((2, 7), np.float32), i64(3)], 2, (1,))
+    yield Form("gathernd", "GatherND", 12, [x, rows])
+    yield Form("gathernd_batch", "GatherND", 12, [x, rows[:, :1].repeat(2, 0)[:4]], batch_dims=1)
+    yield Form("gatherelements", "GatherElements", 11, [x, RNG.integers(-5, 5, (4, 3, 6))], axis=1)
+    yield Form("scatternd", "ScatterND", 11, [x, rows, f32(3, 6)])
+    for reduction in ("none", "add", "mul", "max", "min"):
+        yield Form(f"scatterelements_{reduction}", "ScatterElements", 18,
+                   [x, RNG.permutation(5)[None, :, None].repeat(2, 0)[:, :4], f32(2, 4, 1)], axis=1,
+                   reduction=reduction)
+    for equation, shapes in (("bhid,bhjd->bhij", ((2, 3, 4, 5), (2, 3, 6, 5))), ("...ij,...jk", ((3, 4, 5), (1, 5, 2))),
+                             ("ii->i", ((4, 4),)), ("ij,jk,kl->il", ((2, 3), (3, 4), (4, 5))), ("abc->ca", ((2, 3, 4),)),
+                             ("i,j", ((3,), (4,))), ("ij->", ((3, 4),))):
+        name = "".join(c if c.isalnum() else "_" for c in equation)
+        yield Form(f"einsum_{name}", "Einsum", 12, [f32(*s) for s in shapes], equation=equation)
+    yield Form("cumsum", "CumSum", 14, [x, np.array(-2, np.int32)], exclusive=1, reverse=1)
+    yield Form("trilu", "Trilu", 14, [x, np.array(-1, np.int64)], fixed=(1,), upper=0)
+    yield Form("lp_pool", "LpPool", 11, [f32(1, 2, 9, 8)], kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1], p=3)
+    grid = np.clip(f32(2, 5, 4, 2), -1.3, 1.3)
+    for mode in ("bilinear", "nearest", "bicubic"):
+        for padding in ("zeros", "border", "reflection"):
+            for align in (0, 1):
+                yield Form(f"gridsample_{mode}_{padding}_{align}", "GridSample", 16, [f32(2, 3, 6, 7) / 8, grid], mode=mode,
+                           padding_mode=padding, align_corners=align)
+    boxes = np.array([[0.5, 1, 5, 6], [2, 0, 9, 7.5]], np.float32)
+    for mode in ("avg", "max"):
+        yield Form(f"roialign_{mode}", "RoiAlign", 16, [f32(2, 3, 8, 9), boxes, i64(1, 0)], mode=mode, output_height=3,
+                   output_width=2, spatial_scale=0.8, coordinate_transformation_mode="output_half_pixel")
+
+
+def wide_and_half_forms():
+    for dtype in (np.float16, np.float64):
+        x, y = f32(3, 4).astype(dtype), f32(4).astype(dtype)
+        for op in ("Add", "Sub", "Mul", "Div", "Max"):
+            yield Form(f"{op.lower()}_{dtype.__name__}", op, 13, [x, y])
+        for op in ("Relu", "Sigmoid", "Tanh", "Exp", "Sqrt", "Erf", "ReduceMean", "Softmax"):
+            if dtype is np.float16 or op not in ("Softmax", "Erf"):
+                yield Form(f"{op.lower()}_{dtype.__name__}", op, 13, [np.abs(x)])
+    yield Form("matmul_float16", "MatMul", 13, [f32(5, 6).astype(np.float16), f32(6, 7).astype(np.float16)], fixed=(1,))
+    yield Form("conv_float16", "Conv", 11, [f32(1, 3, 8, 8).astype(np.float16), f32(4, 3, 3, 3).astype(np.float16)],
+               fixed=(1,), pads=[1, 1, 1, 1])
+
+
 def runtime_cases(folder):
     import onnxruntime as ort
 
@@ -538,7 +626,8 @@ def runtime_cases(folder):
     options.log_severity_level = 3
     options.intra_op_num_threads = 1  # DynamicQuantizeLSTM gives the rows of each thread a scale
     for source in (pool_and_conv_forms, product_forms, lstm_forms, quant_lstm_forms,
-                   quantize_forms, integer_forms, microsoft_forms, old_forms, gru_and_rnn_forms):
+                   quantize_forms, integer_forms, microsoft_forms, old_forms, gru_and_rnn_forms,
+                   conv_transpose_forms, resize_forms, indexed_forms, wide_and_half_forms):
         for form in source():
             names = [f"x{i}" if v is not None else "" for i, v in enumerate(form.inputs)]
             if isinstance(form.outputs, list):  # the slots that are given
