@@ -123,7 +123,9 @@ SHR_INLINE void tile_run(const size_t rows, const size_t vectors, const size_t c
             SHR_UNROLL
             for (size_t j = 0; j < chains; j++, b += vectors * VF) {
                 vf w[3];
-                vf_fetch(b + t->ahead);
+                if (chains == 1) {
+                    vf_fetch(b + t->ahead);
+                }
                 SHR_UNROLL
                 for (size_t v = 0; v < vectors; v++) {
                     w[v] = vf_load(b + v * VF);
@@ -290,7 +292,8 @@ void VF_NAME(f32_stretch)(const struct f32_stretch *s)
         const size_t from = p * F32_PANEL, cols = p + 1 < panels ? F32_PANEL : s->n - from;
         const size_t vectors = (cols + VF - 1) / VF, most = tile_most[vectors];
         const size_t tiles = (s->m + most - 1) / most;
-        t.ahead = s->k * vectors * VF;
+        /* of panels that are read once, the machine fetches the next as well, and sooner */
+        t.ahead = tiles > 1 ? s->k * vectors * VF : 0;
         t.b = s->b + from * s->k + s->k0 * vectors * VF;
         t.bias = s->first && s->bias != NULL ? s->bias + from : NULL;
         for (size_t i = 0, m = 0; i < tiles; i++) { /* as even as can be */
