@@ -1,4 +1,5 @@
-/* Runs the checks of every table that this machine offers, or times them with --bench. */
+/* Runs the checks of every table that this machine offers, or times them with --bench; those of one
+ * with --table NAME; --tables lists them. */
 #include "checkkernels.h"
 
 #include <stdarg.h>
@@ -183,21 +184,26 @@ static size_t find_tables(struct table *tables)
     return n;
 }
 
-int main(int argc, char **argv)
+/* The tables of this machine and the emulated ones, or the one of that name. */
+static size_t all_tables(struct table *tables, const char *only)
 {
-    struct table tables[MAX_TABLES];
-    size_t n_tables = find_tables(tables), n_checks = SHR_COUNT_OF(checks), number = 0, failed = 0;
+    size_t n = find_tables(tables), kept = 0;
     bool avx2 = (shr_cpu_flags() & SHR_CPU_AVX2) != 0;
-    for (size_t i = 0; avx2 && emulated[i].k != NULL; i++, n_tables++) {
-        tables[n_tables] = (struct table){.k = emulated[i].k, .ref = shr_kernels_get(~0u)};
-        snprintf(tables[n_tables].name, sizeof tables->name, "%s", emulated[i].name);
+    for (size_t i = 0; avx2 && emulated[i].k != NULL; i++, n++) {
+        tables[n] = (struct table){.k = emulated[i].k, .ref = shr_kernels_get(~0u)};
+        snprintf(tables[n].name, sizeof tables->name, "%s", emulated[i].name);
     }
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
-        for (size_t i = 0; i < n_tables; i++) {
-            bench(&tables[i]);
+    for (size_t i = 0; i < n; i++) {
+        if (only == NULL || strcmp(only, tables[i].name) == 0) {
+            tables[kept++] = tables[i];
         }
-        return 0;
     }
+    return kept;
+}
+
+static int run_checks(const struct table *tables, size_t n_tables)
+{
+    size_t n_checks = SHR_COUNT_OF(checks), number = 0, failed = 0;
     printf("1..%zu\n", n_checks * n_tables);
     for (size_t i = 0; i < n_tables; i++) {
         for (size_t j = 0; j < n_checks; j++) {
@@ -208,4 +214,26 @@ int main(int argc, char **argv)
         }
     }
     return failed > 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct table tables[MAX_TABLES];
+    const char *what = argc > 1 ? argv[1] : "";
+    size_t n = all_tables(tables, strcmp(what, "--table") == 0 && argc > 2 ? argv[2] : NULL);
+    if (strcmp(what, "--bench") == 0) {
+        for (size_t i = 0; i < n; i++) {
+            bench(&tables[i]);
+        }
+    } else if (strcmp(what, "--tables") == 0) {
+        for (size_t i = 0; i < n; i++) {
+            printf("%s\n", tables[i].name);
+        }
+    } else if (n == 0) {
+        fprintf(stderr, "no such table here: %s\n", argv[2]);
+        return 2;
+    } else {
+        return run_checks(tables, n);
+    }
+    return 0;
 }
