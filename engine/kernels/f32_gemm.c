@@ -381,6 +381,9 @@ static void gemm_part(void *arg, size_t i, size_t worker)
 
 void VF_NAME(gemm_f32)(const struct shr_gemm_f32 *g)
 {
+    if (g->m == 0 || g->n == 0) {
+        return;
+    }
     struct gemm_parts p = {g, 1, true};
     gemm_part(&p, 0, 0);
 }
