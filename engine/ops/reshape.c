@@ -1,5 +1,5 @@
 /* Operators that change the shape and not the bytes: Reshape Flatten Squeeze Unsqueeze Identity
- * Dropout (inference), and those that make shapes: Shape Size Constant. Elements of any type of
+ * Dropout (of nothing), and those that make shapes: Shape Size Constant. Elements of any type of
  * fixed size. */
 #include "ops/util.h"
 
@@ -189,7 +189,7 @@ static int unsqueeze_infer(struct shr_infer *c, struct shr_err *err)
     return SHR_OK;
 }
 
-/* ── Dropout: at inference, the input; the mask is all true ─────────────────────────────────── */
+/* ── Dropout that drops nothing: the input; the mask is all true ────────────────────────────── */
 
 static int dropout_infer(struct shr_infer *c, struct shr_err *err)
 {
@@ -204,11 +204,13 @@ static int dropout_infer(struct shr_infer *c, struct shr_err *err)
 
 static int dropout_setup(struct shr_op_setup *c, struct shr_err *err)
 {
+    const struct shr_tensor *ratio = c->n_in > 1 ? c->in[1] : NULL;
     const struct shr_tensor *training = c->n_in > 2 ? c->in[2] : NULL;
     bool off = training == NULL || (training->data != NULL && shr_tensor_get(training, 0) == 0.0);
-    if (!off) {
+    bool none = ratio != NULL && ratio->data != NULL && shr_tensor_get(ratio, 0) == 0.0;
+    if (!off && !none) {
         return shr_op_fail(c->node, err, SHR_ERR_UNSUPPORTED,
-                           "training_mode must be false, known in advance");
+                           "training_mode must be false or ratio 0, known in advance");
     }
     return shr_op_setup_move(c, err);
 }
