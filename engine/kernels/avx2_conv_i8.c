@@ -1,13 +1,14 @@
 /* AVX2: convolution of uint8 NHWC activations.
  *
- * DESIGN. An image is widened once into a padded int16 copy in the scratch. There the inputs of an
- * output pixel are runs of consecutive values (kw * c of them for each kernel row), and the next
- * pixel's lie stride_w * c further: rows of a matrix that is never built, multiplied by the tile
- * of avx2_i8.h. The weights follow the same order, each run filled up to whole quads with zeros,
- * so what the last quad of a run reads beyond it does not count.
+ * DESIGN. The inputs of an output pixel are runs of consecutive values: one a kernel row when taps
+ * are adjacent, else one a tap. The runs have the same offsets from every pixel's first value, so
+ * that the pixels of an image are the rows of a matrix that is never built (indirect convolution;
+ * Dukhan, 2019), multiplied by the tile of the matrix product. Weights follow the same order, each
+ * run filled up to whole quads with zeros: what a quad reads beyond its run does not count. Images
+ * with padding, or whose last quad would read beyond the end, are copied once.
  *
- * One channel a group (depthwise) has no matrix; there pairs of taps of 16 channels are
- * multiplied at once. */
+ * One channel a group (depthwise) has no matrix; there pairs of taps of 16 channels of a copy in
+ * int16 are multiplied at once. */
 #include "base/mem.h"
 #include "kernels/avx2_i8.h"
 
@@ -18,14 +19,14 @@ struct shr_conv_i8 {
     struct shr_gemm_i8 g; /* the output of a group, or of all channels when depthwise */
     int32_t *bias;        /* (oc) or NULL */
     float *scale, *bias_f32;
-    bool depthwise;
-    int64_t hp, wp, cp;    /* of the padded copy (hp, wp, cp) */
-    size_t run, quads;     /* values of a run that count, and its length in quads */
-    size_t taps_w;         /* runs of a kernel row: 1, or kw when taps are not adjacent */
-    size_t packed_size;    /* of one group */
-    unsigned char *packed; /* groups * packed_size */
-    int16_t *dw;           /* depthwise: (cp / 16, tap pairs, 2, 8 channels x 2 taps) */
-    size_t tap_pairs;      /* depthwise, and where the two taps of each pair are: */
+    bool depthwise, in_place; /* in_place: there is no copy, x is read as it lies */
+    int64_t hp, wp, cp;       /* of the padded copy (hp, wp, cp) */
+    size_t n_runs, run;       /* of a pixel, and the values of one */
+    uint32_t *runs;           /* (n_runs) where they begin */
+    size_t packed_size;       /* of one group */
+    unsigned char *packed;    /* groups * packed_size */
+    int16_t *dw;              /* depthwise: (cp / 16, tap pairs, 2, 8 channels x 2 taps) */
+    size_t tap_pairs;         /* depthwise, and where the two taps of each pair are: */
     int64_t *tap_at;
 };
 
@@ -42,6 +43,7 @@ void shr__conv_i8_free_avx2(struct shr_conv_i8 *conv)
     shr_mem_free(conv->bias);
     shr_mem_free(conv->scale);
     shr_mem_free(conv->bias_f32);
+    shr_mem_free(conv->runs);
     shr_mem_free(conv->packed);
     shr_mem_free(conv->dw);
     shr_mem_free(conv->tap_at);
@@ -63,51 +65,74 @@ static bool copy_values(const void *from, size_t n, void *ret)
     return true;
 }
 
-/* Weights (oc, c/groups, kh, kw) of a group as rows (og, k) in the order of the runs. */
+/* Weights (og, cg, kh, kw) of a group as rows (og, k) in the order of the runs. */
 static void order_weights(const struct shr_conv_i8 *conv, const int8_t *w, int8_t *to)
 {
     const struct shr_conv_shape *s = &conv->s;
-    int64_t cg = s->c / s->groups, og = s->oc / s->groups;
-    size_t run4 = conv->quads * 4, k = run4 * conv->taps_w * (size_t)s->kh;
-    for (int64_t o = 0; o < og; o++) {
-        for (int64_t kh = 0; kh < s->kh; kh++) {
-            for (int64_t kw = 0; kw < s->kw; kw++) {
-                int64_t in_run = conv->taps_w == 1 ? kw * cg : 0;
-                size_t run = (size_t)kh * conv->taps_w + (conv->taps_w == 1 ? 0 : (size_t)kw);
-                int8_t *at = to + (size_t)o * k + run * run4 + in_run;
-                for (int64_t c = 0; c < cg; c++) {
-                    at[c] = w[((o * cg + c) * s->kh + kh) * s->kw + kw];
-                }
+    size_t cg = (size_t)(s->c / s->groups), taps = (size_t)(s->kh * s->kw);
+    size_t run4 = (conv->run + 3) / 4 * 4, taps_in = taps / conv->n_runs;
+    for (size_t o = 0; o < (size_t)(s->oc / s->groups); o++, to += conv->n_runs * run4) {
+        for (size_t c = 0; c < cg; c++) {
+            for (size_t t = 0; t < taps; t++) {
+                to[t / taps_in * run4 + t % taps_in * cg + c] = w[(o * cg + c) * taps + t];
             }
         }
+    }
+}
+
+static void place_runs(struct shr_conv_i8 *conv, bool adjacent)
+{
+    const struct shr_conv_shape *s = &conv->s;
+    for (size_t i = 0; i < conv->n_runs; i++) {
+        int64_t kh = (int64_t)i / (adjacent ? 1 : s->kw), kw = adjacent ? 0 : (int64_t)i % s->kw;
+        conv->runs[i] = (uint32_t)((kh * s->dil_h * conv->wp + kw * s->dil_w) * conv->cp);
+    }
+}
+
+/* Packs the groups by rows and at, which are scratch: the weights of a group, and where quads
+ * stand. */
+static void pack_each(struct shr_conv_i8 *conv, const struct shr_conv_i8_spec *spec, int8_t *rows,
+                      uint32_t *at)
+{
+    const struct shr_conv_shape *s = &conv->s;
+    size_t og = (size_t)(s->oc / s->groups), k_real = (size_t)(s->c / s->groups * s->kh * s->kw);
+    size_t quads = (conv->run + 3) / 4, k = quads * conv->n_runs * 4;
+    for (size_t i = 0; i < conv->n_runs * quads; i++) {
+        at[i] = conv->runs[i / quads] + (uint32_t)(i % quads * 4);
+    }
+    for (size_t i = 0; i < (size_t)s->groups; i++) {
+        const int32_t *zero = spec->w_zero != NULL ? spec->w_zero + i * og : NULL;
+        unsigned char *packed = conv->packed + i * conv->packed_size;
+        order_weights(conv, spec->w + i * og * k_real, rows);
+        shr__i8_pack(k, k_real, og, rows, k, true, zero, packed);
+        shr__i8_place(packed, at);
     }
 }
 
 static bool pack_groups(struct shr_conv_i8 *conv, const struct shr_conv_i8_spec *spec)
 {
     const struct shr_conv_shape *s = &conv->s;
-    int64_t cg = s->c / s->groups, og = s->oc / s->groups;
+    size_t cg = (size_t)(s->c / s->groups), og = (size_t)(s->oc / s->groups);
     bool adjacent = s->groups == 1 && s->dil_w == 1;
-    conv->taps_w = adjacent ? 1 : (size_t)s->kw;
-    conv->run = (size_t)(adjacent ? s->kw * cg : cg);
-    conv->quads = (conv->run + 3) / 4;
-    size_t k = conv->quads * 4 * conv->taps_w * (size_t)s->kh;
-    size_t k_real = (size_t)(cg * s->kh * s->kw);
-    conv->packed_size = shr__gemm_i8_size_avx2(k, (size_t)og);
+    conv->n_runs = (size_t)(adjacent ? s->kh : s->kh * s->kw);
+    conv->run = adjacent ? (size_t)s->kw * cg : cg;
+    conv->in_place = s->pad_t == 0 && s->pad_l == 0 && conv->hp <= s->h && conv->wp <= s->w &&
+                     conv->run % 4 == 0;
+    conv->wp = conv->in_place ? s->w : conv->wp;
+    size_t quads = (conv->run + 3) / 4 * conv->n_runs;
+    conv->packed_size = shr__gemm_i8_size_avx2(quads * 4, og);
     conv->packed = shr_mem_aligned((size_t)s->groups * conv->packed_size);
-    int8_t *rows = shr_mem_new((size_t)og, k);
-    if (conv->packed == NULL || rows == NULL) {
-        shr_mem_free(rows);
-        return false;
-    }
-    for (int64_t i = 0; i < s->groups; i++) {
-        const int32_t *zero = spec->w_zero != NULL ? spec->w_zero + i * og : NULL;
-        order_weights(conv, spec->w + (size_t)(i * og) * k_real, rows);
-        shr__i8_pack(k, k_real, (size_t)og, rows, k, true, zero,
-                     conv->packed + (size_t)i * conv->packed_size);
+    conv->runs = shr_mem_new(conv->n_runs, sizeof *conv->runs);
+    int8_t *rows = shr_mem_new(og * quads, 4);
+    uint32_t *at = shr_mem_new(quads, sizeof *at);
+    bool good = conv->packed != NULL && conv->runs != NULL && rows != NULL && at != NULL;
+    if (good) {
+        place_runs(conv, adjacent);
+        pack_each(conv, spec, rows, at);
     }
     shr_mem_free(rows);
-    return true;
+    shr_mem_free(at);
+    return good;
 }
 
 /* Depthwise weights minus their zero points, in the order that unpacking two taps leaves. A
@@ -142,25 +167,13 @@ static bool pack_depthwise(struct shr_conv_i8 *conv, const struct shr_conv_i8_sp
     return true;
 }
 
-/* Where every pixel is an output of its own, an image is one long row: whole tiles all the way. */
-static struct shr_conv_shape flat_shape(const struct shr_conv_shape *s)
-{
-    struct shr_conv_shape flat = *s;
-    if (s->kh == 1 && s->kw == 1 && s->oh == s->h && s->ow == s->w && s->stride_h == 1 &&
-        s->stride_w == 1 && s->pad_t == 0 && s->pad_l == 0) {
-        flat.w = flat.ow = s->h * s->w;
-        flat.h = flat.oh = 1;
-    }
-    return flat;
-}
-
 struct shr_conv_i8 *shr__conv_i8_new_avx2(const struct shr_conv_i8_spec *spec, size_t *ret_scratch)
 {
     struct shr_conv_i8 *conv = shr_mem_new(1, sizeof *conv);
     if (conv == NULL) {
         return NULL;
     }
-    conv->s = flat_shape(&spec->shape);
+    conv->s = spec->shape;
     const struct shr_conv_shape *s = &conv->s;
     conv->depthwise = s->groups == s->c && s->oc == s->c && s->c > 1;
     conv->hp = reach(s->oh, s->stride_h, s->kh, s->dil_h);
@@ -181,8 +194,9 @@ struct shr_conv_i8 *shr__conv_i8_new_avx2(const struct shr_conv_i8_spec *spec, s
                                    .act = spec->act,
                                    .c_min = spec->y_min,
                                    .c_max = spec->y_max};
+    size_t values = (size_t)(conv->hp * conv->wp * conv->cp);
     /* the last quad of the last run may read three values more */
-    *ret_scratch = ((size_t)(conv->hp * conv->wp * conv->cp) + 4) * sizeof(int16_t);
+    *ret_scratch = conv->depthwise ? values * sizeof(int16_t) : conv->in_place ? 0 : values + 4;
     return conv;
 }
 
@@ -209,9 +223,9 @@ static void widen(int16_t *to, const uint8_t *from, int64_t n, int64_t c, int64_
     }
 }
 
-/* x (h, w, c) to the padded copy (hp, wp, cp) */
-static void pad_image(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero,
-                      int16_t *padded)
+/* x (h, w, c) to the padded copy in int16 (hp, wp, cp) */
+static void widen_image(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero,
+                        int16_t *padded)
 {
     const struct shr_conv_shape *s = &conv->s;
     int64_t row = conv->wp * conv->cp;
@@ -227,81 +241,6 @@ static void pad_image(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t 
         fill(to, left * conv->cp, x_zero);
         widen(to + left * conv->cp, x + ih * s->w * s->c, copied, s->c, conv->cp);
         fill(to + (left + copied) * conv->cp, (conv->wp - left - copied) * conv->cp, x_zero);
-    }
-    fill(padded + conv->hp * row, 4, 0);
-}
-
-static int32_t window_sum(const struct shr_conv_i8 *conv, const int16_t *a)
-{
-    const struct shr_conv_shape *s = &conv->s;
-    uint32_t sum = 0;
-    for (int64_t kh = 0; kh < s->kh; kh++) {
-        for (size_t kw = 0; kw < conv->taps_w; kw++) {
-            const int16_t *run =
-                a + kh * s->dil_h * conv->wp * s->c + (int64_t)kw * s->dil_w * s->c;
-            for (size_t i = 0; i < conv->run; i++) {
-                sum += (uint32_t)run[i];
-            }
-        }
-    }
-    return (int32_t)sum;
-}
-
-/* A block of output channels of one output row. a points to the window of its first pixel, at is
- * the element of that pixel's first channel. */
-static void output_row(const struct shr_conv_i8 *conv, const struct shr_gemm_i8 *g, size_t block,
-                       const int16_t *a, size_t at)
-{
-    const struct shr_conv_shape *s = &conv->s;
-    const struct i8_packed *p = g->b;
-    size_t lda = (size_t)(s->stride_w * s->c), ow = (size_t)s->ow, step;
-    int64_t row = s->dil_h * conv->wp * s->c;
-    struct i8_columns columns = i8_columns_of(g, p, block);
-    const int8_t *first = i8_block(p, block, &step);
-    /* adjacent taps: a run a kernel row; else a run a tap, kernel row by kernel row */
-    bool adjacent = conv->taps_w == 1;
-    struct i8_runs runs = {.segments = adjacent ? (size_t)s->kh : conv->taps_w,
-                           .quads = conv->quads,
-                           .stride = (size_t)(adjacent ? row : s->dil_w * s->c)};
-    int64_t steps = adjacent ? 1 : s->kh;
-    for (size_t i = 0; i < ow; i += I8_ROWS, a += I8_ROWS * lda) {
-        size_t rows = i8_min(ow - i, I8_ROWS);
-        const int8_t *b = first;
-        int32_t sums[I8_ROWS] = {0};
-        __m256i acc[I8_ROWS];
-        for (size_t k = 0; k < I8_ROWS; k++) {
-            acc[k] = _mm256_setzero_si256();
-        }
-        for (size_t k = 0; k < rows && p->has_zero; k++) {
-            sums[k] = window_sum(conv, a + k * lda);
-        }
-        for (int64_t kh = 0; kh < steps; kh++) {
-            i8_tile(rows, a + kh * row, lda, &runs, b, step, acc);
-            b += runs.segments * runs.quads * step;
-        }
-        i8_finish(g, p, block, &columns, at + i * g->ldc + block * I8_COLS, rows, acc, sums);
-    }
-}
-
-static void run_groups(const struct shr_conv_i8 *conv, struct shr_gemm_i8 *g, const int16_t *padded,
-                       int64_t image)
-{
-    const struct shr_conv_shape *s = &conv->s;
-    int64_t og = s->oc / s->groups, cg = s->c / s->groups;
-    for (int64_t i = 0; i < s->groups; i++) {
-        const struct i8_packed *p =
-            (const struct i8_packed *)(conv->packed + (size_t)i * conv->packed_size);
-        g->b = p;
-        g->bias = conv->bias != NULL ? conv->bias + i * og : NULL;
-        g->scale = conv->scale != NULL ? conv->scale + i * og : NULL;
-        g->bias_f32 = conv->bias_f32 != NULL ? conv->bias_f32 + i * og : NULL;
-        for (int64_t oh = 0; oh < s->oh; oh++) {
-            size_t at = (size_t)((image * s->oh + oh) * s->ow * s->oc + i * og);
-            const int16_t *a = padded + i * cg + oh * s->stride_h * conv->wp * s->c;
-            for (size_t block = 0; block < p->blocks; block++) {
-                output_row(conv, g, block, a, at);
-            }
-        }
     }
 }
 
@@ -362,20 +301,102 @@ static void run_depthwise(const struct shr_conv_i8 *conv, struct shr_gemm_i8 *g,
     }
 }
 
+/* An image that is being convolved. */
+struct image {
+    const struct shr_conv_i8 *conv;
+    const struct shr_gemm_i8 *g;
+    const uint8_t *x; /* (h, w, c) */
+    uint8_t *padded;  /* (hp, wp, c), or NULL: x is read in place */
+    size_t first;     /* element of the first result */
+    size_t parts;     /* of the rows, or of a panel's pixels */
+};
+
+/* Rows of x to the padded copy. */
+static void pad_rows(void *arg, size_t task, size_t worker)
+{
+    const struct image *m = arg;
+    const struct shr_conv_i8 *conv = m->conv;
+    const struct shr_conv_shape *s = &conv->s;
+    size_t c = (size_t)s->c, row = (size_t)conv->wp * c;
+    size_t left = i8_min((size_t)s->pad_l, (size_t)conv->wp) * c;
+    size_t copied = i8_min(row - left, (size_t)s->w * c);
+    size_t hp = (size_t)conv->hp, end = hp * (task + 1) / m->parts;
+    (void)worker;
+    for (size_t h = hp * task / m->parts; h < end; h++) {
+        uint8_t *to = m->padded + h * row;
+        int64_t ih = (int64_t)h - s->pad_t;
+        if (ih < 0 || ih >= s->h) {
+            memset(to, m->g->a_zero, row);
+            continue;
+        }
+        memset(to, m->g->a_zero, left);
+        memcpy(to + left, m->x + (size_t)(ih * s->w) * c, copied);
+        memset(to + left + copied, m->g->a_zero, row - left - copied);
+    }
+}
+
+/* A panel, or some of its pixels; panels are counted through all groups. */
+static void run_task(void *arg, size_t task, size_t worker)
+{
+    const struct image *m = arg;
+    const struct shr_conv_i8 *conv = m->conv;
+    const struct shr_conv_shape *s = &conv->s;
+    size_t og = m->g->n, panel = task / m->parts, part = task % m->parts;
+    size_t panels = i8_panels((og + I8_COLS - 1) / I8_COLS), group = panel / panels;
+    size_t pixels = (size_t)(s->oh * s->ow), size = shr__out_size(m->g->out);
+    struct shr_gemm_i8 g = *m->g;
+    struct i8_rows rows = {.a = (m->padded != NULL ? m->padded : m->x) +
+                                group * (size_t)(s->c / s->groups),
+                           .width = (size_t)s->ow,
+                           .line = (size_t)(s->stride_h * conv->wp * s->c),
+                           .step = (size_t)(s->stride_w * s->c),
+                           .runs = conv->runs,
+                           .n_runs = conv->n_runs,
+                           .run = conv->run};
+    (void)worker;
+    g.b = conv->packed + group * conv->packed_size;
+    g.bias = conv->bias != NULL ? conv->bias + group * og : NULL;
+    g.scale = conv->scale != NULL ? conv->scale + group * og : NULL;
+    g.bias_f32 = conv->bias_f32 != NULL ? conv->bias_f32 + group * og : NULL;
+    g.c = (unsigned char *)g.c + (m->first + group * og) * size;
+    shr__i8_multiply(&g, &rows, panel % panels, pixels * part / m->parts,
+                     pixels * (part + 1) / m->parts);
+}
+
+static void run_groups(struct image *m, struct shr_team *team)
+{
+    const struct shr_conv_i8 *conv = m->conv;
+    const struct shr_conv_shape *s = &conv->s;
+    size_t pixels = (size_t)(s->oh * s->ow);
+    size_t panels = i8_panels((m->g->n + I8_COLS - 1) / I8_COLS) * (size_t)s->groups;
+    team = pixels * (size_t)(s->oc * (s->c / s->groups) * s->kh * s->kw) < I8_WORTH ? NULL : team;
+    if (m->padded != NULL) {
+        m->parts = i8_parts(team, 1, (size_t)conv->hp);
+        memset(m->padded + conv->hp * conv->wp * s->c, 0, 4);
+        shr_team_run(team, m->parts, pad_rows, m);
+    }
+    m->parts = i8_parts(team, panels, pixels);
+    shr_team_run(team, panels * m->parts, run_task, m);
+}
+
 void shr__conv_i8_run_avx2(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero,
                            void *y, void *scratch, struct shr_team *team)
 {
     const struct shr_conv_shape *s = &conv->s;
-    (void)team;
     struct shr_gemm_i8 g = conv->g;
     g.a_zero = x_zero;
     g.c = y;
-    for (int64_t i = 0; i < s->n; i++) {
-        pad_image(conv, x + i * s->h * s->w * s->c, x_zero, scratch);
+    for (int64_t i = 0; i < s->n; i++, x += s->h * s->w * s->c) {
+        struct image m = {.conv = conv,
+                          .g = &g,
+                          .x = x,
+                          .padded = conv->in_place ? NULL : scratch,
+                          .first = (size_t)(i * s->oh * s->ow * s->oc)};
         if (conv->depthwise) {
+            widen_image(conv, x, x_zero, scratch);
             run_depthwise(conv, &g, scratch, i);
         } else {
-            run_groups(conv, &g, scratch, i);
+            run_groups(&m, team);
         }
     }
 }

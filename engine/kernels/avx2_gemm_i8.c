@@ -1,50 +1,247 @@
-/* AVX2: the integer matrix product. The arithmetic is described in avx2_i8.h.
- *
- * Buffers on the stack hold a stretch of A in the form that the inner loops want; a longer k is
- * done stretch by stretch, with the sums of a group of blocks kept beside. */
+/* AVX2: the integer matrix product. The arithmetic is described in avx2_i8.h. */
 #include "base/mem.h"
 #include "kernels/avx2_i8.h"
 
-enum {
-    STRETCH = 1024, /* k in a buffer; a multiple of 32 */
-    GROUP = 8,      /* blocks whose sums are kept while A is widened again */
-    FLUSH = 8       /* quads whose nibble sums fit into int16 */
-};
+enum { LIMIT = 128 /* of the weights of one sign that meet in an int16 */ };
 
-static size_t quads_of(size_t k)
+static size_t even(size_t n)
 {
-    return (k + 3) / 4;
+    return (n + 1) / 2 * 2;
+}
+
+/* Extra quads: a fourth of all, beyond which another mode is faster, and two of a tail. */
+static size_t room_of(size_t blocks, size_t quads)
+{
+    return blocks * (quads / 4 + 2);
 }
 
 size_t shr__gemm_i8_size_avx2(size_t k, size_t n)
 {
-    size_t blocks = (n + I8_COLS - 1) / I8_COLS;
-    size_t bytes = sizeof(struct i8_packed) + blocks * I8_COLS * 2 * sizeof(int32_t) +
-                   blocks * quads_of(k) * I8_VECTOR;
+    size_t blocks = (n + I8_COLS - 1) / I8_COLS, quads = k / 4, room = room_of(blocks, quads);
+    size_t words = blocks * I8_COLS * 2 + blocks + 1 + even(quads) + room;
+    size_t bytes = sizeof(struct i8_packed) + words * sizeof(int32_t) +
+                   (blocks * even(quads) + room) * I8_VECTOR;
     return (bytes + SHR_MEM_ALIGN - 1) / SHR_MEM_ALIGN * SHR_MEM_ALIGN;
+}
+
+/* ── Packing ────────────────────────────────────────────────────────────────────────────────── */
+
+struct packing {
+    struct i8_packed *p;
+    uint32_t *firsts, *at, *extra_at; /* what i8_firsts and the like give, to be written */
+    int8_t *vectors, *extras;
+    size_t k, n, ldb;
+    const int8_t *b;
+    bool trans;
+};
+
+/* Quad q of a block of B, zeros where there is nothing. */
+static __m256i gather(const struct packing *s, size_t q, size_t block)
+{
+    size_t k = q * 4, n = block * I8_COLS;
+    int8_t quad[I8_VECTOR] = {0};
+    bool whole = k + 4 <= s->k && n + I8_COLS <= s->n;
+    if (whole && s->trans) {
+        for (size_t j = 0; j < I8_COLS; j++) {
+            memcpy(quad + j * 4, s->b + (n + j) * s->ldb + k, 4);
+        }
+    } else if (whole) {
+        const int8_t *b = s->b + k * s->ldb + n;
+        __m128i x0 = _mm_loadl_epi64((const __m128i *)b);
+        __m128i x1 = _mm_loadl_epi64((const __m128i *)(b + s->ldb));
+        __m128i x2 = _mm_loadl_epi64((const __m128i *)(b + 2 * s->ldb));
+        __m128i x3 = _mm_loadl_epi64((const __m128i *)(b + 3 * s->ldb));
+        __m128i x01 = _mm_unpacklo_epi8(x0, x1), x23 = _mm_unpacklo_epi8(x2, x3);
+        return _mm256_set_m128i(_mm_unpackhi_epi16(x01, x23), _mm_unpacklo_epi16(x01, x23));
+    } else {
+        for (size_t j = 0; j < i8_min(s->n - n, I8_COLS); j++) {
+            for (size_t i = 0; k < s->k && i < i8_min(s->k - k, 4); i++) {
+                quad[j * 4 + i] =
+                    s->trans ? s->b[(n + j) * s->ldb + k + i] : s->b[(k + i) * s->ldb + n + j];
+            }
+        }
+    }
+    return _mm256_loadu_si256((const __m256i *)quad);
+}
+
+/* The weights of one sign that meet in an int16, of two quads. */
+SHR_INLINE __m256i above_of(__m256i v0, __m256i v1)
+{
+    const __m256i none = _mm256_setzero_si256(), one = _mm256_set1_epi8(1);
+    return _mm256_add_epi16(_mm256_maddubs_epi16(one, _mm256_max_epi8(v0, none)),
+                            _mm256_maddubs_epi16(one, _mm256_max_epi8(v1, none)));
+}
+
+SHR_INLINE __m256i below_of(__m256i v0, __m256i v1)
+{
+    const __m256i none = _mm256_setzero_si256(), one = _mm256_set1_epi8(1);
+    return _mm256_add_epi16(_mm256_maddubs_epi16(one, _mm256_min_epi8(v0, none)),
+                            _mm256_maddubs_epi16(one, _mm256_min_epi8(v1, none)));
+}
+
+/* True when the products of two quads may be added in int16. */
+static bool fits(__m256i v0, __m256i v1)
+{
+    __m256i over = _mm256_or_si256(_mm256_cmpgt_epi16(above_of(v0, v1), _mm256_set1_epi16(LIMIT)),
+                                   _mm256_cmpgt_epi16(_mm256_set1_epi16(-LIMIT), below_of(v0, v1)));
+    return _mm256_testz_si256(over, over);
+}
+
+/* Moves from w to rest, which is 0, what is more than LIMIT; from the first quad as long as it has
+ * something. */
+static void trim(size_t quads, int8_t (*w)[I8_VECTOR], int8_t (*rest)[I8_VECTOR])
+{
+    for (size_t i = 0; i < I8_VECTOR * 2; i++) {
+        size_t first = i / 4 * 2;
+        int sign = i % 2 == 0 ? 1 : -1, over = -LIMIT;
+        if (i % 4 >= 2) {
+            continue;
+        }
+        for (size_t j = 0; j < quads * 2; j++) {
+            int v = sign * w[j / 2][first + j % 2];
+            over += v > 0 ? v : 0;
+        }
+        for (size_t j = 0; j < quads * 2 && over > 0; j++) {
+            int v = sign * w[j / 2][first + j % 2], less = v < over ? v : over;
+            if (v > 0) {
+                w[j / 2][first + j % 2] -= (int8_t)(sign * less);
+                rest[j / 2][first + j % 2] = (int8_t)(sign * less);
+                over -= less;
+            }
+        }
+    }
+}
+
+/* Appends what quad q has besides to the extra quads of a block; false = there is no room. */
+static bool add_extra(struct packing *s, size_t q, size_t block, const int8_t *w)
+{
+    static const int8_t none[I8_VECTOR];
+    int8_t part[1][I8_VECTOR], rest[1][I8_VECTOR];
+    memcpy(rest, w, sizeof rest);
+    while (memcmp(rest, none, sizeof none) != 0) {
+        size_t i = s->firsts[block + 1];
+        if (i == s->p->room) {
+            return false;
+        }
+        memcpy(part, rest, sizeof part);
+        memset(rest, 0, sizeof rest);
+        trim(1, part, rest);
+        memcpy(s->extras + i * I8_VECTOR, part, sizeof part);
+        s->extra_at[i] = (uint32_t)(q * 4);
+        s->firsts[block + 1]++;
+    }
+    return true;
+}
+
+/* Brings quads q and the next to what the mode allows; false = there is no room. */
+static bool trim_pair(struct packing *s, size_t q, size_t block, __m256i *v)
+{
+    const __m256i none = _mm256_setzero_si256();
+    enum i8_mode mode = s->p->mode;
+    int8_t w[2][I8_VECTOR], rest[2][I8_VECTOR] = {{0}};
+    if (mode == I8_NIBBLES || (mode == I8_PAIRS && fits(v[0], v[1])) ||
+        (mode == I8_SINGLES && fits(v[0], none) && fits(v[1], none))) {
+        return true;
+    }
+    memcpy(w, v, sizeof w);
+    if (mode == I8_PAIRS) {
+        trim(2, w, rest);
+    } else {
+        trim(1, w, rest);
+        trim(1, w + 1, rest + 1);
+    }
+    memcpy(v, w, sizeof w);
+    return add_extra(s, q, block, rest[0]) && add_extra(s, q + 1, block, rest[1]);
+}
+
+/* The sums of a quad's columns. */
+static __m256i sums_of(__m256i v)
+{
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), v);
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+/* A block of a panel, whose vectors are step bytes apart; sums are those of its columns. */
+static bool pack_block(struct packing *s, size_t block, int8_t *to, size_t step, int32_t *sums)
+{
+    const struct i8_packed *p = s->p;
+    __m256i sum = _mm256_setzero_si256();
+    s->firsts[block + 1] = s->firsts[block];
+    for (size_t q = 0; q < p->quads; q += 2, to += 2 * step) {
+        __m256i v[2] = {gather(s, q, block), _mm256_setzero_si256()};
+        v[1] = q + 1 < p->quads ? gather(s, q + 1, block) : v[1];
+        sum = _mm256_add_epi32(sum, _mm256_add_epi32(sums_of(v[0]), sums_of(v[1])));
+        if (!trim_pair(s, q, block, v)) {
+            return false;
+        }
+        _mm256_storeu_si256((__m256i *)to, v[0]);
+        _mm256_storeu_si256((__m256i *)(to + step), v[1]);
+    }
+    if (s->k % 4 != 0) {
+        int8_t tail[I8_VECTOR];
+        __m256i v = gather(s, p->quads, block);
+        _mm256_storeu_si256((__m256i *)tail, v);
+        sum = _mm256_add_epi32(sum, sums_of(v));
+        if (!add_extra(s, p->quads, block, tail)) {
+            return false;
+        }
+    }
+    _mm256_storeu_si256((__m256i *)(sums + block * I8_COLS), sum);
+    return true;
+}
+
+static bool pack_blocks(struct packing *s, int32_t *sums)
+{
+    s->firsts[0] = 0;
+    for (size_t panel = 0; panel < i8_panels(s->p->blocks); panel++) {
+        size_t first, width = i8_panel(s->p->blocks, panel, &first);
+        int8_t *to = s->vectors + first * even(s->p->quads) * I8_VECTOR;
+        for (size_t j = 0; j < width; j++) {
+            if (!pack_block(s, first + j, to + j * I8_VECTOR, width * I8_VECTOR, sums)) {
+                return false;
+            }
+        }
+    }
+    return true;
 }
 
 void shr__i8_pack(size_t k, size_t k_real, size_t n, const int8_t *b, size_t ldb, bool trans,
                   const int32_t *zero, void *packed)
 {
-    struct i8_packed *head = packed;
-    *head = (struct i8_packed){.quads = quads_of(k), .blocks = (n + I8_COLS - 1) / I8_COLS};
-    int32_t *sums = (int32_t *)(head + 1), *zeros = sums + head->blocks * I8_COLS;
-    int8_t *data = (int8_t *)(zeros + head->blocks * I8_COLS);
-    memset(sums, 0, shr__gemm_i8_size_avx2(k, n) - sizeof *head);
-    for (size_t j = 0; j < n; j++) {
-        size_t step;
-        const int8_t *block = i8_block(head, j / I8_COLS, &step);
-        int8_t *to = data + (block - data) + j % I8_COLS * 4;
-        uint32_t sum = 0;
-        for (size_t i = 0; i < k; i++) {
-            int8_t v = trans ? b[j * ldb + i] : b[i * ldb + j];
-            to[i / 4 * step + i % 4] = v;
-            sum += (uint32_t)v;
-        }
-        zeros[j] = zero != NULL ? zero[j] : 0;
-        sums[j] = (int32_t)(sum - (uint32_t)k_real * (uint32_t)zeros[j]);
-        head->has_zero = head->has_zero || zeros[j] != 0;
+    size_t blocks = (n + I8_COLS - 1) / I8_COLS, quads = k / 4;
+    struct i8_packed *p = packed;
+    *p = (struct i8_packed){.blocks = blocks, .quads = quads, .room = room_of(blocks, quads)};
+    int32_t *sums = (int32_t *)(p + 1), *zeros = sums + blocks * I8_COLS;
+    struct packing s = {.p = p, .k = k, .n = n, .ldb = ldb, .b = b, .trans = trans};
+    s.firsts = (uint32_t *)(zeros + blocks * I8_COLS);
+    s.at = s.firsts + blocks + 1;
+    s.extra_at = s.at + even(quads);
+    s.vectors = (int8_t *)(s.extra_at + p->room);
+    s.extras = s.vectors + blocks * even(quads) * I8_VECTOR;
+    for (size_t i = 0; i < even(quads); i++) { /* an odd last one is paired with weights of 0 */
+        s.at[i] = (uint32_t)(i8_min(i, quads - 1) * 4);
+    }
+    while (!pack_blocks(&s, sums)) { /* NIBBLES have extra quads of tails only: there is room */
+        p->mode++;
+    }
+    memset(zeros, 0, blocks * I8_COLS * sizeof *zeros);
+    for (size_t j = 0; j < n && zero != NULL; j++) {
+        zeros[j] = zero[j];
+        sums[j] = (int32_t)((uint32_t)sums[j] - (uint32_t)k_real * (uint32_t)zero[j]);
+        p->has_zero = p->has_zero || zero[j] != 0;
+    }
+}
+
+void shr__i8_place(void *packed, const uint32_t *at)
+{
+    const struct i8_packed *p = packed;
+    uint32_t *of = (uint32_t *)packed + (i8_at(p) - (const uint32_t *)packed);
+    for (size_t i = 0; i < even(p->quads); i++) {
+        of[i] = at[of[i] / 4];
+    }
+    of += even(p->quads);
+    for (size_t i = 0; i < i8_firsts(p)[p->blocks]; i++) {
+        of[i] = at[of[i] / 4];
     }
 }
 
@@ -54,180 +251,264 @@ void shr__gemm_i8_pack_avx2(size_t k, size_t n, const int8_t *b, size_t ldb, boo
     shr__i8_pack(k, k, n, b, ldb, trans, zero, packed);
 }
 
-static int32_t sum_of(const uint8_t *a, size_t k)
+/* ── The tile ───────────────────────────────────────────────────────────────────────────────── */
+
+struct tile {
+    const uint8_t *a[I8_ROWS];
+    const uint32_t *at;
+    const int8_t *b;
+    size_t quads;
+};
+
+SHR_INLINE __m256i quad_of(const uint8_t *a)
+{
+    int32_t quad;
+    memcpy(&quad, a, sizeof quad);
+    return _mm256_set1_epi32(quad);
+}
+
+SHR_INLINE __m256i vector_of(const int8_t *b)
+{
+    return _mm256_loadu_si256((const __m256i *)b);
+}
+
+/* Two quads of a row by two vectors of B, added in int16 and widened times something. */
+SHR_INLINE __m256i two_quads(__m256i x0, __m256i x1, __m256i v0, __m256i v1, __m256i times)
+{
+    __m256i sum = _mm256_add_epi16(_mm256_maddubs_epi16(x0, v0), _mm256_maddubs_epi16(x1, v1));
+    return _mm256_madd_epi16(sum, times);
+}
+
+SHR_INLINE __m256i one_quad(__m256i x, __m256i v)
+{
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(x, v), _mm256_set1_epi16(1));
+}
+
+/* c += two quads of the rows, at a and at a + next, by vectors of B. */
+SHR_INLINE void step(const size_t rows, const size_t width, const enum i8_mode mode,
+                     const uint8_t *const *a, size_t at0, size_t at1, const int8_t *b,
+                     __m256i (*c)[I8_ROWS])
+{
+    SHR_UNROLL
+    for (size_t j = 0; j < width; j++, b += I8_VECTOR) {
+        __m256i v0 = vector_of(b), v1 = vector_of(b + width * I8_VECTOR);
+        SHR_UNROLL
+        for (size_t i = 0; i < rows; i++) {
+            __m256i x0 = quad_of(a[i] + at0), x1 = quad_of(a[i] + at1);
+            if (mode == I8_PAIRS) {
+                __m256i sum = two_quads(x0, x1, v0, v1, _mm256_set1_epi16(1));
+                c[j][i] = _mm256_add_epi32(c[j][i], sum);
+            } else {
+                c[j][i] = _mm256_add_epi32(c[j][i], one_quad(x0, v0));
+                c[j][i] = _mm256_add_epi32(c[j][i], one_quad(x1, v1));
+            }
+        }
+    }
+}
+
+SHR_INLINE void step_nibbles(const size_t rows, const size_t width, const uint8_t *const *a,
+                             size_t at0, size_t at1, const int8_t *b, __m256i (*c)[I8_ROWS])
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    SHR_UNROLL
+    for (size_t i = 0; i < rows; i++) {
+        __m256i x0 = quad_of(a[i] + at0), x1 = quad_of(a[i] + at1);
+        __m256i h0 = _mm256_and_si256(_mm256_srli_epi16(x0, 4), low);
+        __m256i h1 = _mm256_and_si256(_mm256_srli_epi16(x1, 4), low);
+        x0 = _mm256_and_si256(x0, low);
+        x1 = _mm256_and_si256(x1, low);
+        SHR_UNROLL
+        for (size_t j = 0; j < width; j++) {
+            __m256i v0 = vector_of(b + j * I8_VECTOR);
+            __m256i v1 = vector_of(b + (width + j) * I8_VECTOR);
+            __m256i high = two_quads(h0, h1, v0, v1, _mm256_set1_epi16(16));
+            c[j][i] = _mm256_add_epi32(c[j][i], high);
+            c[j][i] = _mm256_add_epi32(c[j][i], two_quads(x0, x1, v0, v1, _mm256_set1_epi16(1)));
+        }
+    }
+}
+
+/* acc (width, rows) = rows of A x a panel of B */
+SHR_INLINE void tile(const size_t rows, const size_t width, const enum i8_mode mode,
+                     const struct tile *t, __m256i (*acc)[I8_ROWS])
+{
+    const uint8_t *a[I8_ROWS];
+    const int8_t *b = t->b;
+    __m256i c[I8_PANEL][I8_ROWS];
+    SHR_UNROLL
+    for (size_t i = 0; i < rows; i++) {
+        a[i] = t->a[i];
+        SHR_UNROLL
+        for (size_t j = 0; j < width; j++) {
+            c[j][i] = _mm256_setzero_si256();
+        }
+    }
+    for (size_t q = 0; q < t->quads; q += 2, b += 2 * width * I8_VECTOR) {
+        if (mode == I8_NIBBLES) {
+            step_nibbles(rows, width, a, t->at[q], t->at[q + 1], b, c);
+        } else {
+            step(rows, width, mode, a, t->at[q], t->at[q + 1], b, c);
+        }
+    }
+    SHR_UNROLL
+    for (size_t j = 0; j < width; j++) {
+        SHR_UNROLL
+        for (size_t i = 0; i < rows; i++) {
+            acc[j][i] = c[j][i];
+        }
+    }
+}
+
+SHR_INLINE void tile_rows(size_t rows, const size_t width, const enum i8_mode mode,
+                          const struct tile *t, __m256i (*acc)[I8_ROWS])
+{
+    switch (rows) {
+    case 1:
+        tile(1, width, mode, t, acc);
+        break;
+    case 2:
+        tile(2, width, mode, t, acc);
+        break;
+    default:
+        tile(I8_ROWS, width, mode, t, acc);
+        break;
+    }
+}
+
+SHR_INLINE void tile_panel(size_t rows, size_t width, const enum i8_mode mode, const struct tile *t,
+                           __m256i (*acc)[I8_ROWS])
+{
+    switch (width) {
+    case 1:
+        tile_rows(rows, 1, mode, t, acc);
+        break;
+    case 2:
+        tile_rows(rows, 2, mode, t, acc);
+        break;
+    default:
+        tile_rows(rows, I8_PANEL, mode, t, acc);
+        break;
+    }
+}
+
+/* The extra quads of a block, of which those of the tail come last and are read from tails. */
+static void add_extras(const struct i8_packed *p, size_t block, const struct tile *t,
+                       uint8_t (*tails)[4], size_t rows, __m256i *acc)
+{
+    size_t e = i8_firsts(p)[block], end = i8_firsts(p)[block + 1];
+    const uint32_t *at = i8_extra_at(p);
+    const int8_t *b = (const int8_t *)(at + p->room) + p->blocks * t->quads * I8_VECTOR;
+    const uint8_t *a0 = t->a[0], *a1 = t->a[rows > 1 ? 1 : 0], *a2 = t->a[rows - 1];
+    __m256i c0 = acc[0], c1 = acc[1], c2 = acc[2]; /* what rows does not count is not used */
+    for (; e < end && (tails == NULL || at[e] != p->quads * 4); e++) {
+        __m256i v = vector_of(b + e * I8_VECTOR);
+        c0 = _mm256_add_epi32(c0, one_quad(quad_of(a0 + at[e]), v));
+        c1 = _mm256_add_epi32(c1, one_quad(quad_of(a1 + at[e]), v));
+        c2 = _mm256_add_epi32(c2, one_quad(quad_of(a2 + at[e]), v));
+    }
+    for (; e < end; e++) {
+        __m256i v = vector_of(b + e * I8_VECTOR);
+        c0 = _mm256_add_epi32(c0, one_quad(quad_of(tails[0]), v));
+        c1 = _mm256_add_epi32(c1, one_quad(quad_of(tails[1]), v));
+        c2 = _mm256_add_epi32(c2, one_quad(quad_of(tails[2]), v));
+    }
+    acc[0] = c0;
+    acc[1] = c1;
+    acc[2] = c2;
+}
+
+/* ── Rows of a panel ────────────────────────────────────────────────────────────────────────── */
+
+static int32_t row_sum(const struct i8_rows *r, const uint8_t *a)
 {
     uint32_t sum = 0;
-    for (size_t i = 0; i < k; i++) {
-        sum += a[i];
+    for (size_t i = 0; i < r->n_runs; i++) {
+        const uint8_t *run = a + r->runs[i];
+        for (size_t j = 0; j < r->run; j++) {
+            sum += run[j];
+        }
     }
     return (int32_t)sum;
 }
 
-/* ── One row ────────────────────────────────────────────────────────────────────────────────── */
-
-/* The nibbles of k values of A, zeros up to a whole vector. */
-static void split(const uint8_t *a, size_t k, uint8_t *hi, uint8_t *lo)
-{
-    const __m256i low = _mm256_set1_epi8(15);
-    uint8_t tail[I8_VECTOR] = {0};
-    for (size_t i = 0; i < k; i += I8_VECTOR) {
-        if (k - i < I8_VECTOR) {
-            memcpy(tail, a + i, k - i);
-        }
-        const uint8_t *from = k - i < I8_VECTOR ? tail : a + i;
-        __m256i v = _mm256_loadu_si256((const __m256i *)from);
-        __m256i h = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
-        _mm256_storeu_si256((__m256i *)(hi + i), h);
-        _mm256_storeu_si256((__m256i *)(lo + i), _mm256_and_si256(v, low));
-    }
-}
-
-SHR_INLINE __m256i quad_of(const uint8_t *a, size_t q)
-{
-    int32_t quad;
-    memcpy(&quad, a + q * 4, sizeof quad);
-    return _mm256_set1_epi32(quad);
-}
-
-/* At most FLUSH quads of a panel into int32 sums. */
-SHR_INLINE void panel_flush(const size_t width, const uint8_t *hi, const uint8_t *lo,
-                            const int8_t *b, size_t quads, __m256i *acc)
-{
-    __m256i h[I8_PANEL], l[I8_PANEL];
-    SHR_UNROLL
-    for (size_t j = 0; j < width; j++) {
-        h[j] = l[j] = _mm256_setzero_si256();
-    }
-    for (size_t q = 0; q < quads; q++, b += width * I8_VECTOR) {
-        __m256i ah = quad_of(hi, q), al = quad_of(lo, q);
-        SHR_UNROLL
-        for (size_t j = 0; j < width; j++) {
-            __m256i v = _mm256_loadu_si256((const __m256i *)(b + j * I8_VECTOR));
-            h[j] = _mm256_add_epi16(h[j], _mm256_maddubs_epi16(ah, v));
-            l[j] = _mm256_add_epi16(l[j], _mm256_maddubs_epi16(al, v));
-        }
-    }
-    SHR_UNROLL
-    for (size_t j = 0; j < width; j++) {
-        acc[j] = _mm256_add_epi32(acc[j], _mm256_madd_epi16(h[j], _mm256_set1_epi16(16)));
-        acc[j] = _mm256_add_epi32(acc[j], _mm256_madd_epi16(l[j], _mm256_set1_epi16(1)));
-    }
-}
-
-SHR_INLINE void panel_row(const size_t width, const uint8_t *hi, const uint8_t *lo, const int8_t *b,
-                          size_t quads, __m256i *ret_acc)
-{
-    __m256i acc[I8_PANEL];
-    SHR_UNROLL
-    for (size_t j = 0; j < width; j++) {
-        acc[j] = ret_acc[j];
-    }
-    for (size_t q = 0; q < quads; q += FLUSH, b += FLUSH * width * I8_VECTOR) {
-        panel_flush(width, hi + q * 4, lo + q * 4, b, i8_min(quads - q, FLUSH), acc);
-    }
-    SHR_UNROLL
-    for (size_t j = 0; j < width; j++) {
-        ret_acc[j] = acc[j];
-    }
-}
-
-static void one_row(const struct shr_gemm_i8 *g)
+void shr__i8_multiply(const struct shr_gemm_i8 *g, const struct i8_rows *r, size_t panel,
+                      size_t from, size_t to)
 {
     const struct i8_packed *p = g->b;
-    uint8_t hi[STRETCH], lo[STRETCH];
-    int32_t row_sum = p->has_zero ? sum_of(g->a, g->k) : 0;
-    for (size_t block = 0; block < p->blocks; block += I8_PANEL) {
-        size_t step, width = i8_min(p->blocks - block, I8_PANEL);
-        const int8_t *b = i8_block(p, block, &step);
-        __m256i acc[I8_PANEL];
-        for (size_t j = 0; j < I8_PANEL; j++) {
-            acc[j] = _mm256_setzero_si256();
+    size_t first, width = i8_panel(p->blocks, panel, &first), rows;
+    size_t line = from / r->width, in_line = from % r->width, run_end = r->run - r->tail;
+    struct tile t = {.at = i8_at(p), .quads = even(p->quads)};
+    struct i8_columns columns[I8_PANEL];
+    t.b = (const int8_t *)(i8_extra_at(p) + p->room) + first * t.quads * I8_VECTOR;
+    for (size_t j = 0; j < width; j++) {
+        columns[j] = i8_columns_of(g, p, first + j);
+    }
+    for (; from < to; from += rows) {
+        __m256i acc[I8_PANEL][I8_ROWS];
+        uint8_t tails[I8_ROWS][4] = {{0}};
+        int32_t sums[I8_ROWS] = {0};
+        rows = to - from == I8_ROWS + 1 ? 2 : i8_min(to - from, I8_ROWS);
+        for (size_t i = 0; i < rows; i++) {
+            t.a[i] = r->a + line * r->line + in_line * r->step;
+            for (size_t j = 0; j < r->tail; j++) {
+                tails[i][j] = t.a[i][run_end + j];
+            }
+            sums[i] = p->has_zero ? row_sum(r, t.a[i]) : 0;
+            in_line++;
+            if (in_line == r->width) {
+                in_line = 0;
+                line++;
+            }
         }
-        for (size_t k = 0; k < g->k; k += STRETCH) {
-            size_t some = i8_min(g->k - k, STRETCH), quads = quads_of(some);
-            if (block == 0 || g->k > STRETCH) {
-                split(g->a + k, some, hi, lo);
-            }
-            switch (width) {
-            case 1:
-                panel_row(1, hi, lo, b, quads, acc);
-                break;
-            case 2:
-                panel_row(2, hi, lo, b, quads, acc);
-                break;
-            case 3:
-                panel_row(3, hi, lo, b, quads, acc);
-                break;
-            default:
-                panel_row(4, hi, lo, b, quads, acc);
-                break;
-            }
-            b += quads * step;
+        switch (p->mode) {
+        case I8_PAIRS:
+            tile_panel(rows, width, I8_PAIRS, &t, acc);
+            break;
+        case I8_SINGLES:
+            tile_panel(rows, width, I8_SINGLES, &t, acc);
+            break;
+        case I8_NIBBLES:
+            tile_panel(rows, width, I8_NIBBLES, &t, acc);
+            break;
         }
         for (size_t j = 0; j < width; j++) {
-            struct i8_columns v = i8_columns_of(g, p, block + j);
-            i8_finish(g, p, block + j, &v, (block + j) * I8_COLS, 1, &acc[j], &row_sum);
+            size_t at = from * g->ldc + (first + j) * I8_COLS;
+            if (i8_firsts(p)[first + j] != i8_firsts(p)[first + j + 1]) {
+                add_extras(p, first + j, &t, r->tail != 0 ? tails : NULL, rows, acc[j]);
+            }
+            i8_finish(g, p, first + j, &columns[j], at, rows, acc[j], sums);
         }
     }
 }
 
-/* ── Several rows ───────────────────────────────────────────────────────────────────────────── */
+/* ── The matrix product ─────────────────────────────────────────────────────────────────────── */
 
-/* k values of each row as int16, zeros up to a whole quad; the buffer's rows are STRETCH apart. */
-static void widen(const uint8_t *a, size_t lda, size_t rows, size_t k, int16_t *to)
-{
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t j = 0; j < k; j++) {
-            to[i * STRETCH + j] = a[i * lda + j];
-        }
-        for (size_t j = k; j < quads_of(k) * 4; j++) {
-            to[i * STRETCH + j] = 0;
-        }
-    }
-}
+struct split {
+    const struct shr_gemm_i8 *g;
+    struct i8_rows rows;
+    size_t parts;
+};
 
-static void some_rows(const struct shr_gemm_i8 *g, size_t m, size_t rows, int16_t *buffer)
+static void some_rows(void *arg, size_t task, size_t worker)
 {
-    const struct i8_packed *p = g->b;
-    const uint8_t *a = g->a + m * g->lda;
-    int32_t row_sums[I8_ROWS] = {0};
-    for (size_t i = 0; i < rows && p->has_zero; i++) {
-        row_sums[i] = sum_of(a + i * g->lda, g->k);
-    }
-    for (size_t first = 0; first < p->blocks; first += GROUP) {
-        size_t blocks = i8_min(p->blocks - first, GROUP);
-        __m256i acc[GROUP][I8_ROWS];
-        for (size_t i = 0; i < GROUP * I8_ROWS; i++) {
-            acc[i / I8_ROWS][i % I8_ROWS] = _mm256_setzero_si256();
-        }
-        for (size_t k = 0; k < g->k; k += STRETCH) {
-            size_t some = i8_min(g->k - k, STRETCH);
-            struct i8_runs runs = {.segments = 1, .quads = quads_of(some)};
-            if (first == 0 || g->k > STRETCH) {
-                widen(a + k, g->lda, rows, some, buffer);
-            }
-            for (size_t j = 0; j < blocks; j++) {
-                size_t step;
-                const int8_t *b = i8_block(p, first + j, &step) + k / 4 * step;
-                i8_tile(rows, buffer, STRETCH, &runs, b, step, acc[j]);
-            }
-        }
-        for (size_t j = 0; j < blocks; j++) {
-            size_t at = m * g->ldc + (first + j) * I8_COLS;
-            struct i8_columns v = i8_columns_of(g, p, first + j);
-            i8_finish(g, p, first + j, &v, at, rows, acc[j], row_sums);
-        }
-    }
+    const struct split *s = arg;
+    size_t panel = task / s->parts, part = task % s->parts, m = s->g->m;
+    (void)worker;
+    shr__i8_multiply(s->g, &s->rows, panel, m * part / s->parts, m * (part + 1) / s->parts);
 }
 
 void shr__gemm_i8_avx2(const struct shr_gemm_i8 *g)
 {
-    int16_t buffer[I8_ROWS * STRETCH];
-    if (g->m == 1) {
-        one_row(g);
-        return;
-    }
-    for (size_t m = 0; m < g->m; m += I8_ROWS) {
-        some_rows(g, m, i8_min(g->m - m, I8_ROWS), buffer);
-    }
+    static const uint32_t begin = 0;
+    size_t panels = i8_panels(((const struct i8_packed *)g->b)->blocks);
+    struct shr_team *team = g->m * g->n * g->k < I8_WORTH ? NULL : g->team;
+    struct split s = {.g = g, .parts = i8_parts(team, panels, g->m)};
+    s.rows = (struct i8_rows){.a = g->a,
+                              .width = SIZE_MAX,
+                              .step = g->lda,
+                              .runs = &begin,
+                              .n_runs = 1,
+                              .run = g->k,
+                              .tail = g->k % 4};
+    shr_team_run(team, panels * s.parts, some_rows, &s);
 }

@@ -1,42 +1,53 @@
-/* AVX2 integer products: the packed form of B, the tile that multiplies it, and how results leave.
- * Shared by the matrix product and the convolution; included by the AVX2 files only.
+/* AVX2 integer products: the packed form of B, and how results leave. Shared by the matrix product
+ * and the convolutions; included by the AVX2 files only.
  *
- * DESIGN. vpmaddubsw multiplies uint8 by int8 but saturates its pair sums at int16, which
- * 2 * 255 * -128 exceeds. Two exact ways around that are used:
- *   - one row (memory-bound): A is split into nibbles, a = 16 hi + lo. A pair sum of either is at
- *     most 2 * 15 * 128 = 3840, so eight of them fit into int16 before they are widened: B is
- *     read once as bytes at about one vector a cycle.
- *   - several rows (compute-bound): A and B are widened to int16 and vpmaddwd sums pairs in int32.
- * Both read the same packed B: blocks of 8 columns, in them quads of 4 consecutive k, a vector of
- * 32 bytes (column, k) each; the blocks of a panel of up to 4 are interleaved quad by quad, so
- * that one row streams B front to back. */
+ * DESIGN. vpmaddubsw multiplies uint8 by int8, four k of eight columns (a quad) in a vector, but
+ * saturates its pair sums at int16, which 2 * 255 * 127 exceeds. Packing makes it exact: where the
+ * positive and the negative weights that meet in an int16 sum to at most 128 each, 255 * 128 fits.
+ * Weights that exceed this are trimmed, and what was cut off stands in extra quads of the block,
+ * each with its offset in a row of A, which are added afterwards. A quad behind the last whole one
+ * of a row is an extra one too. Modes of a matrix, the first that has few extra quads:
+ *   - pairs: two quads are added in int16 before they are widened;
+ *   - singles: every quad is widened;
+ *   - nibbles: A is split, a = 16 hi + lo. A pair sum of either is at most 2 * 15 * 128 = 3840.
+ *     Twice the products, but for any weights.
+ *
+ * Blocks are 8 columns, panels up to 3 blocks, whose vectors are interleaved quad by quad. */
 #ifndef SHR_KERNELS_AVX2_I8_H
 #define SHR_KERNELS_AVX2_I8_H
 
 #include <immintrin.h>
 #include <string.h>
 
+#include "core/team.h"
 #include "kernels/internal.h"
 
 enum {
-    I8_ROWS = 4,   /* of a tile: more would leave too few registers for the products */
-    I8_COLS = 8,   /* of a block */
-    I8_PANEL = 4,  /* blocks interleaved */
-    I8_VECTOR = 32 /* bytes: 8 columns x 4 k */
+    I8_ROWS = 3,       /* of a tile: more would leave too few registers for the products */
+    I8_COLS = 8,       /* of a block */
+    I8_PANEL = 3,      /* blocks of a panel at most */
+    I8_VECTOR = 32,    /* bytes: 8 columns x 4 k */
+    I8_WORTH = 1 << 20 /* products that pay for a team: about 10 us */
 };
 
-/* Packed B: this head, then int32 sums (n8) of B - zero over k, int32 zeros (n8), panels. */
+enum i8_mode { I8_PAIRS, I8_SINGLES, I8_NIBBLES };
+
+/* Packed B: this head, int32 sums (n8) of B - zero over k, int32 zeros (n8), uint32 firsts of the
+ * blocks' extra quads (blocks + 1), uint32 offsets of the quads and of the extra ones, the vectors
+ * of the panels, and those of the extra quads. */
 struct i8_packed {
-    size_t quads;  /* of each column */
     size_t blocks; /* n8 / 8 */
+    size_t quads;  /* whole ones of a row of A */
+    size_t room;   /* for extra quads */
+    enum i8_mode mode;
     bool has_zero;
-    char pad[64 - 2 * sizeof(size_t) - sizeof(bool)];
+    char pad[64 - 3 * sizeof(size_t) - sizeof(enum i8_mode) - sizeof(bool)];
 };
 
-/* Where a tile finds its part of A as int16: quads of `segments` runs, `stride` elements apart. */
-struct i8_runs {
-    size_t segments, quads, stride;
-};
+SHR_INLINE size_t i8_min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
 
 SHR_INLINE const int32_t *i8_sums(const struct i8_packed *p)
 {
@@ -48,73 +59,60 @@ SHR_INLINE const int32_t *i8_zeros(const struct i8_packed *p)
     return i8_sums(p) + p->blocks * I8_COLS;
 }
 
-SHR_INLINE size_t i8_min(size_t a, size_t b)
+SHR_INLINE const uint32_t *i8_firsts(const struct i8_packed *p)
 {
-    return a < b ? a : b;
+    return (const uint32_t *)(i8_zeros(p) + p->blocks * I8_COLS);
 }
 
-/* The first vector of a block; ret_step is the way from quad to quad in bytes. */
-SHR_INLINE const int8_t *i8_block(const struct i8_packed *p, size_t block, size_t *ret_step)
+/* Offsets of the quads, of which there is an even number. */
+SHR_INLINE const uint32_t *i8_at(const struct i8_packed *p)
 {
-    const int8_t *data = (const int8_t *)(i8_zeros(p) + p->blocks * I8_COLS);
-    size_t first = block / I8_PANEL * I8_PANEL, width = i8_min(p->blocks - first, I8_PANEL);
-    *ret_step = width * I8_VECTOR;
-    return data + first * p->quads * I8_VECTOR + (block - first) * I8_VECTOR;
+    return i8_firsts(p) + p->blocks + 1;
+}
+
+SHR_INLINE const uint32_t *i8_extra_at(const struct i8_packed *p)
+{
+    return i8_at(p) + (p->quads + 1) / 2 * 2;
+}
+
+SHR_INLINE size_t i8_panels(size_t blocks)
+{
+    return (blocks + I8_PANEL - 1) / I8_PANEL;
+}
+
+/* The blocks of a panel: three, and two of the last ones where one would be left alone. */
+SHR_INLINE size_t i8_panel(size_t blocks, size_t panel, size_t *ret_first)
+{
+    size_t threes = blocks / I8_PANEL;
+    threes -= blocks % I8_PANEL == 1 && blocks > 1 ? 1 : 0;
+    *ret_first = panel < threes ? panel * I8_PANEL : threes * I8_PANEL + (panel - threes) * 2;
+    return panel < threes ? I8_PANEL : i8_min(blocks - *ret_first, 2);
 }
 
 /* k counts the stored rows of B, k_real those that exist: the others are zero and must not count
- * in the sums of B - zero. */
+ * in the sums of B - zero. Quad i stands at 4 i of a row of A, or at at[i] after shr__i8_place. */
 void shr__i8_pack(size_t k, size_t k_real, size_t n, const int8_t *b, size_t ldb, bool trans,
                   const int32_t *zero, void *packed);
+void shr__i8_place(void *packed, const uint32_t *at);
 
-/* acc[i] += rows of A x a block of B. a: rows lda elements apart; b: quads step bytes apart. */
-SHR_INLINE void i8_tile_rows(const size_t rows, const int16_t *a, size_t lda,
-                             const struct i8_runs *runs, const int8_t *b, size_t step, __m256i *acc)
-{
-    __m256i c[I8_ROWS][2];
-    SHR_UNROLL
-    for (size_t i = 0; i < rows; i++) {
-        c[i][0] = c[i][1] = _mm256_setzero_si256();
-    }
-    for (size_t s = 0; s < runs->segments; s++) {
-        const int16_t *run = a + s * runs->stride;
-        for (size_t q = 0; q < runs->quads; q++, b += step) {
-            __m256i b0 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b));
-            __m256i b1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(b + 16)));
-            SHR_UNROLL
-            for (size_t i = 0; i < rows; i++) {
-                int64_t quad;
-                memcpy(&quad, run + i * lda + q * 4, sizeof quad);
-                __m256i x = _mm256_set1_epi64x(quad);
-                c[i][0] = _mm256_add_epi32(c[i][0], _mm256_madd_epi16(x, b0));
-                c[i][1] = _mm256_add_epi32(c[i][1], _mm256_madd_epi16(x, b1));
-            }
-        }
-    }
-    SHR_UNROLL
-    for (size_t i = 0; i < rows; i++) { /* pairs (0 0 1 1 | 2 2 3 3), (4 4 5 5 | 6 6 7 7) */
-        __m256i sum = _mm256_permute4x64_epi64(_mm256_hadd_epi32(c[i][0], c[i][1]), 0xd8);
-        acc[i] = _mm256_add_epi32(acc[i], sum);
-    }
-}
+/* The rows of A: row i begins at a + i / width * line + i % width * step. Its values are `run`
+ * bytes at each of runs, the last `tail` of them fill no quad. */
+struct i8_rows {
+    const uint8_t *a;
+    size_t width, line, step;
+    const uint32_t *runs;
+    size_t n_runs, run, tail;
+};
 
-SHR_INLINE void i8_tile(size_t rows, const int16_t *a, size_t lda, const struct i8_runs *runs,
-                        const int8_t *b, size_t step, __m256i *acc)
+/* Rows [from, to) of a panel of g->b: the products, and their results into g->c. */
+void shr__i8_multiply(const struct shr_gemm_i8 *g, const struct i8_rows *r, size_t panel,
+                      size_t from, size_t to);
+
+/* Into how many parts the rows of a panel are split, so that a team has enough tasks. */
+SHR_INLINE size_t i8_parts(const struct shr_team *team, size_t panels, size_t rows)
 {
-    switch (rows) {
-    case 1:
-        i8_tile_rows(1, a, lda, runs, b, step, acc);
-        break;
-    case 2:
-        i8_tile_rows(2, a, lda, runs, b, step, acc);
-        break;
-    case 3:
-        i8_tile_rows(3, a, lda, runs, b, step, acc);
-        break;
-    default:
-        i8_tile_rows(I8_ROWS, a, lda, runs, b, step, acc);
-        break;
-    }
+    size_t wanted = shr_team_size(team) > 1 ? 2 * shr_team_size(team) : 1;
+    return wanted <= panels ? 1 : i8_min((wanted + panels - 1) / panels, rows);
 }
 
 /* ── How results leave ──────────────────────────────────────────────────────────────────────── */

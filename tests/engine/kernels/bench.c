@@ -84,7 +84,7 @@ static void bench_mlp(const struct table *t, size_t m)
     for (int i = 0; i < LAYERS; i++) {
         size_t k = widths[i], n = widths[i + 1];
         float *w = floats(k * n, -1, 1), *y = floats(m * n, 0, 1);
-        int8_t *wq = bytes_s8(k * n, FILL_RANDOM);
+        int8_t *wq = bytes_s8(k * n, FILL_BELL);
         void *b = shr_mem_aligned(t->k->gemm_f32_size(k, n));
         void *bq = shr_mem_aligned(t->k->gemm_i8_size(k, n));
         t->k->gemm_f32_pack(k, n, w, n, false, b);
@@ -180,7 +180,7 @@ static void bench_conv(const struct table *t, int64_t hw, int64_t c, int64_t oc,
     size_t n_w = (size_t)(oc * c / groups * kernel * kernel), n_x = (size_t)(c * hw * hw);
     size_t n_y = (size_t)(oc * hw * hw), scratch, scratch_i8;
     float *w = floats(n_w, -1, 1), *scale = floats((size_t)oc, 0, 1e-4f);
-    int8_t *wq = bytes_s8(n_w, FILL_RANDOM);
+    int8_t *wq = bytes_s8(n_w, FILL_BELL);
     struct shr_conv_i8_spec spec = {.shape = s, .w = wq, .out = SHR_GEMM_U8, .scale = scale};
     struct conv b = {.k = t->k,
                      .x = floats(n_x, 0, 1),

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "checkkernels.h"
+#include "core/team.h"
 
 static const enum shr_gemm_i8_out outs[] = {SHR_GEMM_I32, SHR_GEMM_F32, SHR_GEMM_U8, SHR_GEMM_S8};
 
@@ -27,7 +28,8 @@ static enum shr_act act_of(enum shr_gemm_i8_out out)
     return acts[rnd_below(bytes ? 3 : 2)];
 }
 
-static bool one_gemm_i8(const struct table *t, size_t m, size_t n, size_t k, enum fill f)
+static bool one_gemm_i8(const struct table *t, size_t m, size_t n, size_t k, enum fill f,
+                        struct shr_team *team)
 {
     bool trans = rnd() % 2, good = true, guarded = true;
     size_t lda = k + rnd_below(3), ldb = (trans ? k : n) + rnd_below(3), ldc = n + rnd_below(3);
@@ -59,6 +61,7 @@ static bool one_gemm_i8(const struct table *t, size_t m, size_t n, size_t k, enu
                                 .c_max = 150 - (i == 3 ? 128 : 0)};
         g.b = packed;
         g.c = got.p;
+        g.team = team;
         t->k->gemm_i8(&g);
         g.b = plain;
         g.c = want.p;
@@ -89,14 +92,15 @@ bool check_gemm_i8(const struct table *t)
             for (size_t j = 0; sizes[j] != 0; j++) {
                 bool large = sizes[i] * sizes[j] > 20000 && rnd() % 16 != 0;
                 for (int f = 0; f < FILL_COUNT && !large; f++) {
-                    if (!one_gemm_i8(t, rows[m], sizes[i], sizes[j], (enum fill)f)) {
+                    if (!one_gemm_i8(t, rows[m], sizes[i], sizes[j], (enum fill)f, NULL)) {
                         return false;
                     }
                 }
             }
         }
     }
-    return one_gemm_i8(t, 1, 33, 5000, FILL_WORST) && one_gemm_i8(t, 7, 67, 5000, FILL_WORST);
+    return one_gemm_i8(t, 1, 33, 5000, FILL_WORST, NULL) &&
+           one_gemm_i8(t, 7, 67, 5000, FILL_WORST, NULL);
 }
 
 /* ── Convolutions ───────────────────────────────────────────────────────────────────────────── */
@@ -211,7 +215,7 @@ bool wrong_shape(const struct shr_conv_shape *s, const char *what)
 }
 
 static bool run_conv_i8(const struct shr_kernels *k, const struct shr_conv_i8_spec *spec,
-                        const uint8_t *x, int32_t x_zero, void *y)
+                        const uint8_t *x, int32_t x_zero, struct shr_team *team, void *y)
 {
     size_t scratch = 0;
     struct shr_conv_i8 *conv = k->conv_i8_new(spec, &scratch);
@@ -219,13 +223,14 @@ static bool run_conv_i8(const struct shr_kernels *k, const struct shr_conv_i8_sp
         return false;
     }
     void *space = need(scratch);
-    k->conv_i8_run(conv, x, x_zero, y, space, NULL);
+    k->conv_i8_run(conv, x, x_zero, y, space, team);
     k->conv_i8_free(conv);
     free(space);
     return true;
 }
 
-static bool one_conv_i8(const struct table *t, const struct shr_conv_shape *s, enum fill f)
+static bool one_conv_i8(const struct table *t, const struct shr_conv_shape *s, enum fill f,
+                        struct shr_team *team)
 {
     size_t k = (size_t)(s->c / s->groups * s->kh * s->kw), oc = (size_t)s->oc;
     size_t n_y = (size_t)(s->n * s->oc * s->oh * s->ow);
@@ -252,8 +257,8 @@ static bool one_conv_i8(const struct table *t, const struct shr_conv_shape *s, e
         }
         int32_t x_zero = (int32_t)rnd_below(256);
         struct out got = out_new(n_y * out_size(outs[i])), want = out_new(got.n);
-        good = run_conv_i8(t->k, &spec, x, x_zero, got.p) &&
-               run_conv_i8(t->ref, &spec, x, x_zero, want.p) && out_same(&got, &want);
+        good = run_conv_i8(t->k, &spec, x, x_zero, team, got.p) &&
+               run_conv_i8(t->ref, &spec, x, x_zero, NULL, want.p) && out_same(&got, &want);
         out_free(&got);
         out_free(&want);
     }
@@ -273,11 +278,29 @@ bool check_conv_i8(const struct table *t)
         if (i % 5 == 4 && i > 5) { /* depthwise */
             s.groups = s.oc = s.c;
         }
-        if (!one_conv_i8(t, &s, (enum fill)(i % FILL_COUNT))) {
+        if (!one_conv_i8(t, &s, (enum fill)(i % FILL_COUNT), NULL)) {
             return false;
         }
     }
     return true;
+}
+
+/* Products that are worth a team, in every way of multiplying. */
+bool check_i8_team(const struct table *t)
+{
+    struct shr_team *team = NULL;
+    bool good = shr_team_new(2, &team, NULL) == 0;
+    for (int f = 0; f < FILL_COUNT && good; f++) {
+        struct shr_conv_shape s = check_shape(1);
+        s.c = s.oc = 33;
+        s.h = s.w = s.oh = s.ow = 11;
+        good = one_gemm_i8(t, 67, 67, 300, (enum fill)f, team) &&
+               one_gemm_i8(t, 1, 300, 3600, (enum fill)f, team) &&
+               one_gemm_i8(t, 203, 9, 601, (enum fill)f, team) &&
+               one_conv_i8(t, &s, (enum fill)f, team);
+    }
+    shr_team_free(team);
+    return good;
 }
 
 bool check_maxpool_u8(const struct table *t)

@@ -62,6 +62,11 @@ int8_t *bytes_s8(size_t n, enum fill f)
             p[i] = (int8_t)(rnd() % 2 ? 32 : 31 + (int32_t)rnd_below(3));
             p[i] = extreme < 0 ? (int8_t)-p[i] : p[i];
             break;
+        case FILL_BELL: {
+            uint32_t sum = rnd_below(256) + rnd_below(256) + rnd_below(256) + rnd_below(256);
+            p[i] = (int8_t)(((int32_t)sum - 510) / 6);
+            break;
+        }
         default:
             p[i] = (int8_t)(rnd() & 255);
             break;
@@ -137,6 +142,7 @@ static const struct {
     {"conv_f32", check_conv_f32},
     {"conv_f32 by Winograd", check_winograd},
     {"conv_i8", check_conv_i8},
+    {"i8_team", check_i8_team},
     {"maxpool_u8", check_maxpool_u8},
     {"add_u8", check_add_u8},
     {"mul_u8", check_mul_u8},

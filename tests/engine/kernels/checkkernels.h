@@ -15,6 +15,7 @@ enum fill {
     FILL_WORST,  /* those that make sums overflow: 255, and -128 or 127 */
     FILL_EDGE,   /* 255, and pairs of weights around the largest whose products fit into int16 */
     FILL_SMALL,  /* weights of which four products of 255 and one sign just fit */
+    FILL_BELL,   /* weights as training leaves them: the largest are some times the usual ones */
     FILL_COUNT
 };
 
@@ -63,6 +64,7 @@ bool check_gemm_i8(const struct table *t);
 bool check_conv_f32(const struct table *t);
 bool check_winograd(const struct table *t);
 bool check_conv_i8(const struct table *t);
+bool check_i8_team(const struct table *t);
 bool check_maxpool_u8(const struct table *t);
 bool check_add_u8(const struct table *t);
 bool check_mul_u8(const struct table *t);
