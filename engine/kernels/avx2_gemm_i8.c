@@ -9,10 +9,10 @@ static size_t even(size_t n)
     return (n + 1) / 2 * 2;
 }
 
-/* Extra quads: a fourth of all, beyond which another mode is faster, and two of a tail. */
+/* Extra quads: half of all, and two of a tail. */
 static size_t room_of(size_t blocks, size_t quads)
 {
-    return blocks * (quads / 4 + 2);
+    return blocks * (quads / 2 + 2);
 }
 
 size_t shr__gemm_i8_size_avx2(size_t k, size_t n)
@@ -31,6 +31,7 @@ struct packing {
     uint32_t *firsts, *at, *extra_at; /* what i8_firsts and the like give, to be written */
     int8_t *vectors, *extras;
     size_t k, n, ldb;
+    size_t most; /* extra quads of a mode, beyond which the next is faster */
     const int8_t *b;
     bool trans;
 };
@@ -120,7 +121,7 @@ static bool add_extra(struct packing *s, size_t q, size_t block, const int8_t *w
     memcpy(rest, w, sizeof rest);
     while (memcmp(rest, none, sizeof none) != 0) {
         size_t i = s->firsts[block + 1];
-        if (i == s->p->room) {
+        if (i == s->most) {
             return false;
         }
         memcpy(part, rest, sizeof part);
@@ -221,8 +222,10 @@ void shr__i8_pack(size_t k, size_t k_real, size_t n, const int8_t *b, size_t ldb
     for (size_t i = 0; i < even(quads); i++) { /* an odd last one is paired with weights of 0 */
         s.at[i] = (uint32_t)(i8_min(i, quads - 1) * 4);
     }
+    s.most = blocks * (quads / 8 + 2);
     while (!pack_blocks(&s, sums)) { /* NIBBLES have extra quads of tails only: there is room */
         p->mode++;
+        s.most = p->room;
     }
     memset(zeros, 0, blocks * I8_COLS * sizeof *zeros);
     for (size_t j = 0; j < n && zero != NULL; j++) {
@@ -421,14 +424,22 @@ static void add_extras(const struct i8_packed *p, size_t block, const struct til
 
 static int32_t row_sum(const struct i8_rows *r, const uint8_t *a)
 {
+    __m256i sums = _mm256_setzero_si256(); /* int64, which wrap to the same int32 */
     uint32_t sum = 0;
     for (size_t i = 0; i < r->n_runs; i++) {
         const uint8_t *run = a + r->runs[i];
-        for (size_t j = 0; j < r->run; j++) {
+        size_t j = 0;
+        for (; j + I8_VECTOR <= r->run; j += I8_VECTOR) {
+            __m256i v = _mm256_loadu_si256((const __m256i *)(run + j));
+            sums = _mm256_add_epi64(sums, _mm256_sad_epu8(v, _mm256_setzero_si256()));
+        }
+        for (; j < r->run; j++) {
             sum += run[j];
         }
     }
-    return (int32_t)sum;
+    uint64_t part[4];
+    _mm256_storeu_si256((__m256i *)part, sums);
+    return (int32_t)(sum + (uint32_t)(part[0] + part[1] + part[2] + part[3]));
 }
 
 void shr__i8_multiply(const struct shr_gemm_i8 *g, const struct i8_rows *r, size_t panel,
