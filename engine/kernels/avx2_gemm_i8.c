@@ -442,53 +442,160 @@ static int32_t row_sum(const struct i8_rows *r, const uint8_t *a)
     return (int32_t)(sum + (uint32_t)(part[0] + part[1] + part[2] + part[3]));
 }
 
+/* How a row of a panel becomes bytes. Packing saturates, so that only the upper bound must be kept
+ * before it: what is below stays below, and NaN becomes the smallest integer. */
+struct bytes_out {
+    __m256 above;  /* upper bound less zero point */
+    __m256i zero;  /* point, in int16 */
+    __m128i below; /* lower bound, in bytes */
+    bool is_signed;
+    size_t cols; /* of the panel that exist */
+};
+
+static void bytes_init(struct bytes_out *o, const struct shr_gemm_i8 *g, size_t first, size_t width)
+{
+    int32_t lo, hi;
+    shr__bounds_i8(g, &lo, &hi);
+    o->above = _mm256_set1_ps((float)(hi - g->c_zero));
+    o->zero = _mm256_set1_epi16((int16_t)g->c_zero);
+    o->below = _mm_set1_epi8((char)(lo < hi ? lo : hi));
+    o->is_signed = g->out == SHR_GEMM_S8;
+    o->cols = i8_min(g->n - first * I8_COLS, width * I8_COLS);
+}
+
+SHR_INLINE __m256i rounded(const struct bytes_out *o, const struct i8_columns *v, __m256i acc)
+{
+    __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(acc, v->add)), v->scale);
+    return _mm256_cvtps_epi32(_mm256_min_ps(o->above, y));
+}
+
+SHR_INLINE __m128i at_least(const struct bytes_out *o, __m128i bytes)
+{
+    return o->is_signed ? _mm_max_epi8(bytes, o->below) : _mm_max_epu8(bytes, o->below);
+}
+
+/* Row i of acc, which has sums in the blocks that do not exist, too. */
+SHR_INLINE void store_bytes(const struct bytes_out *o, const struct i8_columns *v,
+                            __m256i (*acc)[I8_ROWS], size_t i, uint8_t *c)
+{
+    uint8_t some[I8_PANEL * I8_COLS], *to = o->cols == I8_PANEL * I8_COLS ? c : some;
+    __m256i q0 = rounded(o, &v[0], acc[0][i]), q1 = rounded(o, &v[1], acc[1][i]);
+    __m256i q2 = rounded(o, &v[2], acc[2][i]);
+    __m256i w01 = _mm256_adds_epi16(_mm256_packs_epi32(q0, q1), o->zero);
+    __m256i w2 = _mm256_adds_epi16(_mm256_packs_epi32(q2, q2), o->zero);
+    __m256i b = o->is_signed ? _mm256_packs_epi16(w01, w2) : _mm256_packus_epi16(w01, w2);
+    __m128i low = _mm256_castsi256_si128(b), high = _mm256_extracti128_si256(b, 1);
+    _mm_storeu_si128((__m128i *)to, at_least(o, _mm_unpacklo_epi32(low, high)));
+    _mm_storel_epi64((__m128i *)(to + 16), at_least(o, _mm_unpackhi_epi32(low, high)));
+    if (o->cols == 16) {
+        _mm_storeu_si128((__m128i *)c, _mm_loadu_si128((const __m128i *)some));
+    } else if (to == some) {
+        memcpy(c, some, o->cols);
+    }
+}
+
+/* Less the zero points of B. */
+static void less_zeros(const struct i8_packed *p, size_t block, size_t rows, const int32_t *sums,
+                       __m256i *acc)
+{
+    __m256i zero = _mm256_loadu_si256((const __m256i *)(i8_zeros(p) + block * I8_COLS));
+    for (size_t i = 0; i < rows; i++) {
+        acc[i] = _mm256_sub_epi32(acc[i], _mm256_mullo_epi32(_mm256_set1_epi32(sums[i]), zero));
+    }
+}
+
+/* A panel of B, and the rows of A that are multiplied by it. */
+struct panel {
+    const struct shr_gemm_i8 *g;
+    const struct i8_rows *r;
+    size_t first, width, line, in_line; /* the first block; where the next row is */
+    bool bytes, extra;                  /* bytes come out; some block has extra quads */
+    struct i8_columns columns[I8_PANEL];
+    struct bytes_out out;
+};
+
+static void panel_init(struct panel *v, size_t panel, size_t from)
+{
+    const struct i8_packed *p = v->g->b;
+    v->width = i8_panel(p->blocks, panel, &v->first);
+    v->line = from / v->r->width;
+    v->in_line = from % v->r->width;
+    v->bytes = v->g->out == SHR_GEMM_U8 || v->g->out == SHR_GEMM_S8;
+    v->extra = i8_firsts(p)[v->first] != i8_firsts(p)[v->first + v->width];
+    for (size_t j = 0; j < v->width; j++) {
+        v->columns[j] = i8_columns_of(v->g, p, v->first + j);
+    }
+    if (v->bytes) {
+        bytes_init(&v->out, v->g, v->first, v->width);
+    }
+}
+
+SHR_INLINE void next_rows(struct panel *v, size_t rows, const uint8_t **a)
+{
+    const struct i8_rows *r = v->r;
+    for (size_t i = 0; i < rows; i++) {
+        a[i] = r->a + v->line * r->line + v->in_line * r->step;
+        v->in_line++;
+        if (v->in_line == r->width) {
+            v->in_line = 0;
+            v->line++;
+        }
+    }
+}
+
+/* Extra quads, zero points and results of rows from row `from`. */
+SHR_INLINE void finish_rows(const struct panel *v, const struct tile *t, size_t from, size_t rows,
+                            __m256i (*acc)[I8_ROWS])
+{
+    const struct shr_gemm_i8 *g = v->g;
+    const struct i8_packed *p = g->b;
+    const struct i8_rows *r = v->r;
+    uint8_t tails[I8_ROWS][4] = {{0}};
+    int32_t sums[I8_ROWS] = {0};
+    for (size_t i = 0; i < rows && (r->tail != 0 || p->has_zero); i++) {
+        memcpy(tails[i], t->a[i] + r->run - r->tail, r->tail);
+        sums[i] = p->has_zero ? row_sum(r, t->a[i]) : 0;
+    }
+    for (size_t j = 0; j < v->width && v->extra; j++) {
+        add_extras(p, v->first + j, t, r->tail != 0 ? tails : NULL, rows, acc[j]);
+    }
+    for (size_t j = 0; j < v->width && !v->bytes; j++) {
+        size_t at = from * g->ldc + (v->first + j) * I8_COLS;
+        i8_finish(g, p, v->first + j, &v->columns[j], at, rows, acc[j], sums);
+    }
+    for (size_t j = 0; j < v->width && v->bytes && p->has_zero; j++) {
+        less_zeros(p, v->first + j, rows, sums, acc[j]);
+    }
+    for (size_t i = 0; i < rows && v->bytes; i++) {
+        uint8_t *c = (uint8_t *)g->c + (from + i) * g->ldc + v->first * I8_COLS;
+        store_bytes(&v->out, v->columns, acc, i, c);
+    }
+}
+
 void shr__i8_multiply(const struct shr_gemm_i8 *g, const struct i8_rows *r, size_t panel,
                       size_t from, size_t to)
 {
     const struct i8_packed *p = g->b;
-    size_t first, width = i8_panel(p->blocks, panel, &first), rows;
-    size_t line = from / r->width, in_line = from % r->width, run_end = r->run - r->tail;
     struct tile t = {.at = i8_at(p), .quads = even(p->quads)};
-    struct i8_columns columns[I8_PANEL];
-    t.b = (const int8_t *)(i8_extra_at(p) + p->room) + first * t.quads * I8_VECTOR;
-    for (size_t j = 0; j < width; j++) {
-        columns[j] = i8_columns_of(g, p, first + j);
-    }
-    for (; from < to; from += rows) {
-        __m256i acc[I8_PANEL][I8_ROWS];
-        uint8_t tails[I8_ROWS][4] = {{0}};
-        int32_t sums[I8_ROWS] = {0};
+    struct panel v = {.g = g, .r = r};
+    __m256i acc[I8_PANEL][I8_ROWS] = {{_mm256_setzero_si256()}};
+    panel_init(&v, panel, from);
+    t.b = (const int8_t *)(i8_extra_at(p) + p->room) + v.first * t.quads * I8_VECTOR;
+    for (size_t rows; from < to; from += rows) {
         rows = to - from == I8_ROWS + 1 ? 2 : i8_min(to - from, I8_ROWS);
-        for (size_t i = 0; i < rows; i++) {
-            t.a[i] = r->a + line * r->line + in_line * r->step;
-            for (size_t j = 0; j < r->tail; j++) {
-                tails[i][j] = t.a[i][run_end + j];
-            }
-            sums[i] = p->has_zero ? row_sum(r, t.a[i]) : 0;
-            in_line++;
-            if (in_line == r->width) {
-                in_line = 0;
-                line++;
-            }
-        }
+        next_rows(&v, rows, t.a);
         switch (p->mode) {
         case I8_PAIRS:
-            tile_panel(rows, width, I8_PAIRS, &t, acc);
+            tile_panel(rows, v.width, I8_PAIRS, &t, acc);
             break;
         case I8_SINGLES:
-            tile_panel(rows, width, I8_SINGLES, &t, acc);
+            tile_panel(rows, v.width, I8_SINGLES, &t, acc);
             break;
         case I8_NIBBLES:
-            tile_panel(rows, width, I8_NIBBLES, &t, acc);
+            tile_panel(rows, v.width, I8_NIBBLES, &t, acc);
             break;
         }
-        for (size_t j = 0; j < width; j++) {
-            size_t at = from * g->ldc + (first + j) * I8_COLS;
-            if (i8_firsts(p)[first + j] != i8_firsts(p)[first + j + 1]) {
-                add_extras(p, first + j, &t, r->tail != 0 ? tails : NULL, rows, acc[j]);
-            }
-            i8_finish(g, p, first + j, &columns[j], at, rows, acc[j], sums);
-        }
+        finish_rows(&v, &t, from, rows, acc);
     }
 }
 
