@@ -287,7 +287,7 @@ SHR_INLINE __m256i one_quad(__m256i x, __m256i v)
     return _mm256_madd_epi16(_mm256_maddubs_epi16(x, v), _mm256_set1_epi16(1));
 }
 
-/* c += two quads of the rows, at a and at a + next, by vectors of B. */
+/* c += two quads of the rows, at0 and at1 bytes from their beginnings, by vectors of B. */
 SHR_INLINE void step(const size_t rows, const size_t width, const enum i8_mode mode,
                      const uint8_t *const *a, size_t at0, size_t at1, const int8_t *b,
                      __m256i (*c)[I8_ROWS])
