@@ -314,6 +314,35 @@ static void pad_value(const struct shr_op_call *c, struct shr_tensor *value)
     }
 }
 
+struct pad_row {
+    enum pad_mode mode;
+    size_t size; /* bytes of an element */
+    const void *constant;
+    int64_t n, low; /* elements of x in it, elements in front of them */
+};
+
+static void pad_ends(const struct pad_row *p, const char *x, char *y, int64_t begin, int64_t end)
+{
+    for (int64_t i = begin; i < end; i++) {
+        int64_t from = x == NULL ? -1 : pad_source(i - p->low, p->n, p->mode);
+        const void *source = from < 0 ? p->constant : x + (size_t)from * p->size;
+        memcpy(y + (size_t)i * p->size, source, p->size);
+    }
+}
+
+/* n elements of y from a row of x; x NULL = the constant alone */
+static void pad_line(const struct pad_row *p, const char *x, char *y, int64_t n)
+{
+    int64_t begin = p->low < 0 ? 0 : p->low < n ? p->low : n, end = p->low + p->n;
+    end = x == NULL || end < begin ? begin : end < n ? end : n;
+    pad_ends(p, x, y, 0, begin);
+    if (end > begin) {
+        memcpy(y + (size_t)begin * p->size, x + (size_t)(begin - p->low) * p->size,
+               (size_t)(end - begin) * p->size);
+    }
+    pad_ends(p, x, y, end, n);
+}
+
 static int pad_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     const struct shr_tensor *x = c->in[0];
@@ -337,19 +366,21 @@ static int pad_forward(const struct shr_op_call *c, struct shr_err *err)
     uint64_t bits = 0; /* of the constant */
     struct shr_tensor value = {.dtype = y->dtype, .data = &bits};
     pad_value(c, &value);
-    size_t size = shr_dtype_size(y->dtype);
     shr_dense_strides(x->rank, x->dim, own);
-    int64_t index[SHR_MAX_RANK] = {0};
-    for (int64_t out = 0; out < shr_tensor_count(y); out++) {
+    int last = x->rank - 1;
+    int64_t n = last < 0 ? 1 : y->dim[last];
+    struct pad_row row = {mode, shr_dtype_size(y->dtype), &bits, last < 0 ? 1 : x->dim[last],
+                          last < 0 ? 0 : low[last]};
+    int64_t index[SHR_MAX_RANK] = {0}, count = shr_tensor_count(y);
+    for (int64_t out = 0; out < count; out += n) {
         int64_t at = 0;
-        for (int i = 0; i < x->rank && at >= 0; i++) {
+        for (int i = 0; i < last && at >= 0; i++) {
             int64_t from = pad_source(index[i] - low[i], x->dim[i], mode);
             at = from < 0 ? -1 : at + from * own[i];
         }
-        const void *source =
-            at < 0 ? (const void *)&bits : (const char *)x->data + (size_t)at * size;
-        memcpy((char *)y->data + (size_t)out * size, source, size);
-        for (int i = x->rank - 1; i >= 0 && ++index[i] == y->dim[i]; i--) {
+        pad_line(&row, at < 0 ? NULL : (const char *)x->data + (size_t)at * row.size,
+                 (char *)y->data + (size_t)out * row.size, n);
+        for (int i = last - 1; i >= 0 && ++index[i] == y->dim[i]; i--) {
             index[i] = 0;
         }
     }
