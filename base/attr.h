@@ -4,18 +4,7 @@
 #ifndef SHR_BASE_ATTR_H
 #define SHR_BASE_ATTR_H
 
-/* Sanitizers multiply the code of every step: unrolled kernels would compile for minutes. */
-#if defined(__SANITIZE_ADDRESS__)
-#define SHR_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(undefined_behavior_sanitizer)
-#define SHR_SANITIZED 1
-#endif
-#endif
-
-#if defined(SHR_SANITIZED)
-#define SHR_UNROLL
-#elif defined(__clang__)
+#if defined(__clang__)
 #define SHR_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define SHR_UNROLL _Pragma("GCC unroll 32")

@@ -112,7 +112,7 @@ static int check_mask(const struct shr_infer *c, const struct sizes *q, int64_t 
 
 static int attention_infer(struct shr_infer *c, struct shr_err *err)
 {
-    struct sizes q, k, v;
+    struct sizes q = {0}, k = {0}, v = {0};
     for (size_t i = 0; i < c->n_out; i++) {
         c->out[i].dtype = i == PRESENT_V ? c->in[V].dtype : c->in[Q].dtype;
     }
@@ -427,7 +427,7 @@ static int attention_forward(const struct shr_op_call *c, struct shr_err *err)
 static int64_t attention_macs(const struct shr_node *node, const struct shr_type *in,
                               const struct shr_type *out)
 {
-    struct sizes q, k, v;
+    struct sizes q = {0}, k = {0}, v = {0};
     struct shr_err err;
     if (read_all(node, in, &q, &k, &v, &err) != SHR_OK || q.size > INT32_MAX ||
         v.size > INT32_MAX) {
@@ -443,7 +443,7 @@ static int64_t attention_macs(const struct shr_node *node, const struct shr_type
 
 static int rotary_infer(struct shr_infer *c, struct shr_err *err)
 {
-    struct sizes x;
+    struct sizes x = {0};
     c->out[0] = c->in[0];
     if (c->in[0].rank < 0) {
         return SHR_OK;
@@ -460,7 +460,7 @@ static int rotary_infer(struct shr_infer *c, struct shr_err *err)
 
 static int rotary_setup(struct shr_op_setup *c, struct shr_err *err)
 {
-    struct sizes x;
+    struct sizes x = {0};
     int code = SHR_OK;
     for (size_t i = 0; i < c->n_in && code == SHR_OK; i++) {
         code = shr_op_want(c, i, i == 3 ? SHR_BIT(I64) | SHR_BIT(I32) : SHR_BIT(F32), err);
@@ -502,7 +502,7 @@ static int rotary_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     const struct shr_tensor *t = c->in[0], *ids = shr_op_given(c->n_in, c->in, 3);
     const bool interleaved = shr_node_int(c->node, "interleaved", 0) != 0;
-    struct sizes x;
+    struct sizes x = {0};
     int code = read_sizes(c->node, "X", "num_heads", t->rank, t->dim, &x, err);
     const int64_t half = c->in[1]->dim[c->in[1]->rank - 1];
     shr_copy_same(t, c->out[0]);

@@ -3,8 +3,15 @@
 
 import argparse
 import pathlib
+import re
 import sys
 import xml.etree.ElementTree as xml
+
+
+def read(path):
+    """The document, without the control characters that programs print and XML does not have."""
+    text = path.read_text(errors="replace")
+    return xml.fromstring(re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text))
 
 
 def outcome(case):
@@ -22,7 +29,7 @@ def main():
 
     total = {"passed": 0, "failed": options.broken, "skipped": 0}
     for path in sorted(options.results.glob("*.xml")):
-        for case in xml.parse(path).getroot().iter("testcase"):
+        for case in read(path).iter("testcase"):
             result = outcome(case)
             total[result] += 1
             if result == "failed":
