@@ -402,29 +402,51 @@ SHR_INLINE void tile_panel(size_t rows, size_t width, const enum i8_mode mode, c
 }
 
 /* The extra quads of a block, of which those of the tail come last and are read from tails. */
-static void add_extras(const struct i8_packed *p, size_t block, const struct tile *t,
-                       uint8_t (*tails)[4], size_t rows, __m256i *acc)
+SHR_INLINE void add_extras_to(const size_t rows, const struct i8_packed *p, size_t block,
+                              const struct tile *t, uint8_t (*tails)[4], __m256i *acc)
 {
     size_t e = i8_firsts(p)[block], end = i8_firsts(p)[block + 1];
     const uint32_t *at = i8_extra_at(p);
     const int8_t *b = (const int8_t *)(at + p->room) + p->blocks * t->quads * I8_VECTOR;
-    const uint8_t *a0 = t->a[0], *a1 = t->a[rows > 1 ? 1 : 0], *a2 = t->a[rows - 1];
-    __m256i c0 = acc[0], c1 = acc[1], c2 = acc[2]; /* what rows does not count is not used */
+    __m256i c[I8_ROWS];
+    SHR_UNROLL
+    for (size_t i = 0; i < rows; i++) {
+        c[i] = acc[i];
+    }
     for (; e < end && (tails == NULL || at[e] != p->quads * 4); e++) {
         __m256i v = vector_of(b + e * I8_VECTOR);
-        c0 = _mm256_add_epi32(c0, one_quad(quad_of(a0 + at[e]), v));
-        c1 = _mm256_add_epi32(c1, one_quad(quad_of(a1 + at[e]), v));
-        c2 = _mm256_add_epi32(c2, one_quad(quad_of(a2 + at[e]), v));
+        SHR_UNROLL
+        for (size_t i = 0; i < rows; i++) {
+            c[i] = _mm256_add_epi32(c[i], one_quad(quad_of(t->a[i] + at[e]), v));
+        }
     }
     for (; e < end; e++) {
         __m256i v = vector_of(b + e * I8_VECTOR);
-        c0 = _mm256_add_epi32(c0, one_quad(quad_of(tails[0]), v));
-        c1 = _mm256_add_epi32(c1, one_quad(quad_of(tails[1]), v));
-        c2 = _mm256_add_epi32(c2, one_quad(quad_of(tails[2]), v));
+        SHR_UNROLL
+        for (size_t i = 0; i < rows; i++) {
+            c[i] = _mm256_add_epi32(c[i], one_quad(quad_of(tails[i]), v));
+        }
     }
-    acc[0] = c0;
-    acc[1] = c1;
-    acc[2] = c2;
+    SHR_UNROLL
+    for (size_t i = 0; i < rows; i++) {
+        acc[i] = c[i];
+    }
+}
+
+static void add_extras(const struct i8_packed *p, size_t block, const struct tile *t,
+                       uint8_t (*tails)[4], size_t rows, __m256i *acc)
+{
+    switch (rows) {
+    case 1:
+        add_extras_to(1, p, block, t, tails, acc);
+        break;
+    case 2:
+        add_extras_to(2, p, block, t, tails, acc);
+        break;
+    default:
+        add_extras_to(I8_ROWS, p, block, t, tails, acc);
+        break;
+    }
 }
 
 /* ── Rows of a panel ────────────────────────────────────────────────────────────────────────── */
@@ -529,12 +551,10 @@ static void panel_init(struct panel *v, size_t panel, size_t from)
     v->in_line = from % v->r->width;
     v->bytes = v->g->out == SHR_GEMM_U8 || v->g->out == SHR_GEMM_S8;
     v->extra = i8_firsts(p)[v->first] != i8_firsts(p)[v->first + v->width];
-    for (size_t j = 0; j < v->width; j++) {
-        v->columns[j] = i8_columns_of(v->g, p, v->first + j);
+    for (size_t j = 0; j < I8_PANEL; j++) { /* those that do not exist are as good as the first */
+        v->columns[j] = i8_columns_of(v->g, p, v->first + (j < v->width ? j : 0));
     }
-    if (v->bytes) {
-        bytes_init(&v->out, v->g, v->first, v->width);
-    }
+    bytes_init(&v->out, v->g, v->first, v->width);
 }
 
 SHR_INLINE void next_rows(struct panel *v, size_t rows, const uint8_t **a)
@@ -584,8 +604,14 @@ void shr__i8_multiply(const struct shr_gemm_i8 *g, const struct i8_rows *r, size
 {
     const struct i8_packed *p = g->b;
     struct tile t = {.at = i8_at(p), .quads = even(p->quads)};
-    struct panel v = {.g = g, .r = r};
-    __m256i acc[I8_PANEL][I8_ROWS] = {{_mm256_setzero_si256()}};
+    struct panel v;
+    __m256i acc[I8_PANEL][I8_ROWS];
+    SHR_UNROLL
+    for (size_t i = 0; i < I8_PANEL * I8_ROWS; i++) {
+        acc[i / I8_ROWS][i % I8_ROWS] = _mm256_setzero_si256();
+    }
+    v.g = g;
+    v.r = r;
     panel_init(&v, panel, from);
     t.b = (const int8_t *)(i8_extra_at(p) + p->room) + v.first * t.quads * I8_VECTOR;
     for (size_t rows; from < to; from += rows) {

@@ -155,7 +155,9 @@ SHR_INLINE struct i8_columns i8_columns_of(const struct shr_gemm_i8 *g, const st
                                            size_t block)
 {
     size_t n0 = block * I8_COLS;
-    struct i8_columns v = {.cols = g->n - n0};
+    struct i8_columns v;
+    v.cols = g->n - n0;
+    v.scale = v.bias_f32 = _mm256_setzero_ps();
     __m256i sums = _mm256_loadu_si256((const __m256i *)(i8_sums(p) + n0));
     v.mask = i8_tail_mask(v.cols);
     v.add = _mm256_mullo_epi32(sums, _mm256_set1_epi32(-g->a_zero));
