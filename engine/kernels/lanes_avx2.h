@@ -7,6 +7,8 @@
 #define SHR_KERNELS_LANES_AVX2_H
 
 #include <immintrin.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/attr.h"

@@ -6,6 +6,8 @@
 #define SHR_KERNELS_LANES_AVX512_H
 
 #include <immintrin.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/attr.h"

@@ -102,7 +102,11 @@ def headers():
 @pytest.mark.parametrize("header", headers())
 def test_a_header_compiles_alone(header):
     layer = header.split("/")[0]
-    isa = ["-mavx2", "-mfma"] if "/avx2" in header else []
+    isa = []
+    if re.search(r"/(avx2|f32|vf|vnni|lanes)", header):
+        isa += ["-mavx2", "-mfma", "-DSHR_VNNI=alone"]
+    if "avx512" in header:
+        isa += ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]
     subprocess.run(
         ["gcc", *isa, "-std=c11", "-D_GNU_SOURCE", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
          f"-I{ROOT}", f"-I{ROOT / layer}",

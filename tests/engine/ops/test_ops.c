@@ -366,7 +366,8 @@ static void a_type_that_does_not_run_is_named_by_the_plan(void **state)
 {
     (void)state;
     struct shr_model *m = build_model();
-    build_output(m, build_node(m, "Softmax", "e", build_input(m, "x", SHR_DTYPE_F64, DIMS(2)), NULL));
+    build_output(m,
+                 build_node(m, "Softmax", "e", build_input(m, "x", SHR_DTYPE_F64, DIMS(2)), NULL));
     shr_model_resolve(m);
     struct shr_err err = {0};
     struct shr_plan *plan = NULL;
