@@ -225,7 +225,8 @@ static int pads_by_dim(const struct shr_node *node, const struct shr_int_list *p
         at += at < 0 ? rank : 0;
         low[at] = pads->v[i];
         high[at] = pads->v[i + n];
-        if (llabs(low[at]) > INT32_MAX || llabs(high[at]) > INT32_MAX) {
+        if (low[at] > INT32_MAX || low[at] < -INT32_MAX || high[at] > INT32_MAX ||
+            high[at] < -INT32_MAX) {
             return shr_op_fail(node, err, SHR_ERR_LIMIT, "pads of axis %lld are too large",
                                (long long)at);
         }
