@@ -627,19 +627,6 @@ def foreign_operator():
 
 
 @awkward
-def unknown_operator():
-    return model(
-        [
-            node("MatMul", "x w", "h"),
-            node("CDist", "h c", "g", domain="com.microsoft", metric="euclidean"),
-            node("MatMul", "g v", "y"),
-        ],
-        {"x": ["N", 8]}, {"y": ["N", 4]}, {"w": w(8, 8), "c": w(8, 8), "v": w(8, 4)},
-        domains=["com.microsoft"],
-    )
-
-
-@awkward
 def residual_and_concat():
     return model(
         [
@@ -790,6 +777,20 @@ for opset in (7, 9, 11, 12, 13, 15, 18, 19, 21):
 
 
 # ── The passes ───────────────────────────────────────────────────────────────────────────────────
+
+
+@awkward
+def unknown_operator():
+    return model(
+        [
+            node("MatMul", "x w", "h"),
+            node("CDist", "h c", "g", domain="com.microsoft", metric="euclidean"),
+            node("MatMul", "g v", "y"),
+        ],
+        {"x": ["N", 8]}, {"y": ["N", 4]}, {"w": w(8, 8), "c": w(8, 8), "v": w(8, 4)},
+        domains=["com.microsoft"],
+    )
+
 
 SEQUENCES = [
     "optimize",
