@@ -15,9 +15,9 @@ ROWS = []
 class Record:
     """One line of the table; what a test does not get to fill in stays as it is here."""
 
-    def __init__(self, model, family, form):
+    def __init__(self, model, family, form, nodes=0, operators=(), error=None, status="failed"):
         self.model, self.family, self.form = model, family, form
-        self.nodes, self.operators, self.error, self.status = 0, [], None, "failed"
+        self.nodes, self.operators, self.error, self.status = nodes, operators, error, status
 
     def cells(self):
         error = "" if self.error is None else f"{self.error:.1e}"
@@ -26,12 +26,21 @@ class Record:
 
 
 @pytest.fixture
-def record():
-    def begin(model, family, form):
-        ROWS.append(Record(model, family, form))
-        return ROWS[-1]
+def record(request):
+    rows = []
 
-    return begin
+    def begin(model, family, form):
+        rows.append(Record(model, family, form))
+        return rows[-1]
+
+    yield begin
+    # workers run in processes of their own: what they report travels with the test
+    request.node.user_properties += [("zoo", vars(row)) for row in rows]
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "teardown":
+        ROWS.extend(Record(**row) for name, row in report.user_properties if name == "zoo")
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -39,6 +48,7 @@ def pytest_terminal_summary(terminalreporter):
         return
     from store import FOLDER
 
+    ROWS.sort(key=lambda row: (row.family, row.model, row.form))
     lines = [HEAD, ("---",) * len(HEAD), *(row.cells() for row in ROWS)]
     path = FOLDER.parent / "zoo.md"
     path.write_text("".join(f"| {' | '.join(cells)} |\n" for cells in lines))

@@ -1,5 +1,7 @@
 """Where the models of the zoo lie: made when they are first asked for, kept in build-check/zoo."""
 
+import contextlib
+import fcntl
 import logging
 import os
 import pathlib
@@ -21,8 +23,22 @@ class NoModel(Exception):
     """Why there is none: what the exporter or the quantizer said."""
 
 
+@contextlib.contextmanager
+def making(what):
+    """One process makes it, the others wait; the lock goes with the process."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / f"{what}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def packages():
     """The folder of the packages that carry models, without what these packages depend on."""
+    with making("packages"):
+        return _packages()
+
+
+def _packages():
     folder, stamp = FOLDER / "packages", FOLDER / "packages.txt"
     if not stamp.exists() or stamp.read_text() != REQUIREMENTS.read_text():
         subprocess.run(
@@ -35,21 +51,26 @@ def packages():
 
 
 def export(wanted):
-    """Makes (name, exporter, opset)s that are not there yet, in one process of PyTorch."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    missing = [
-        one for one in wanted
-        if not any(path_of(*one).with_suffix(end).exists() for end in (".onnx", ".reason"))
-    ]
-    if not missing:
-        return
+    """Makes (name, exporter, opset)s that are not there yet, in one process of PyTorch a core."""
+    with making("exports"):
+        _export([
+            one for one in wanted
+            if not any(path_of(*one).with_suffix(end).exists() for end in (".onnx", ".reason"))
+        ])
+
+
+def _export(missing):
     environment = dict(os.environ, OPENBLAS_NUM_THREADS="1")
     if any(name == "minilm" for name, _, _ in missing):
         environment["ZOO_PACKAGES"] = str(packages())
-    subprocess.run(
-        [TORCH, HERE / "export.py", FOLDER, *(f"{n},{e},{o}" for n, e, o in missing)],
-        env=environment, check=True, stdout=subprocess.DEVNULL,
-    )
+    names, cores = sorted({name for name, _, _ in missing}), os.cpu_count() or 1
+    shares = [[one for one in missing if names.index(one[0]) % cores == i] for i in range(cores)]
+    processes = [
+        subprocess.Popen([TORCH, HERE / "export.py", FOLDER, *(f"{n},{e},{o}" for n, e, o in share)],
+                         env=environment, stdout=subprocess.DEVNULL)
+        for share in shares if share
+    ]
+    assert not any([process.wait() for process in processes]), "export.py failed"
 
 
 def path_of(name, exporter, opset):
@@ -67,17 +88,21 @@ def exported(name, exporter="script", opset=17):
 
 def quantize(source, form, feeds):
     """The path of the model as ONNX Runtime quantizes it; feeds are for calibration."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
     target = FOLDER / f"{source.stem}.{form}.onnx"
-    if not target.exists():
-        logging.disable(logging.WARNING)  # the tools log to the root logger
-        part = target.with_suffix(f".{os.getpid()}.onnx")
-        ready = quantized.prepared(source, part.with_suffix(".prepared.onnx"))
-        quantized.quantize(form, ready, part, feeds)
-        ready.unlink()
-        part.rename(target)
-        logging.disable(logging.NOTSET)
+    with making(target.name):
+        if not target.exists():
+            _quantize(source, form, feeds, target)
     return target
+
+
+def _quantize(source, form, feeds, target):
+    logging.disable(logging.WARNING)  # the tools log to the root logger
+    part = target.with_suffix(f".{os.getpid()}.onnx")
+    ready = quantized.prepared(source, part.with_suffix(".prepared.onnx"))
+    quantized.quantize(form, ready, part, feeds)
+    ready.unlink()
+    part.rename(target)
+    logging.disable(logging.NOTSET)
 
 
 def feeds(name, batch, tokens=12, seed=1, count=1):
