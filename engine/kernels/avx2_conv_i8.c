@@ -7,28 +7,9 @@
  * run filled up to whole quads with zeros: what a quad reads beyond its run does not count. Images
  * with padding, or whose last quad would read beyond the end, are copied once.
  *
- * One channel a group (depthwise) has no matrix; there pairs of taps of 16 channels of a copy in
- * int16 are multiplied at once. */
+ * One channel a group (depthwise) has no matrix: avx2_depthwise_i8.c. */
+#include "kernels/avx2_conv_i8.h"
 #include "base/mem.h"
-#include "kernels/avx2_i8.h"
-
-enum { DW_CHANNELS = 16 };
-
-struct shr_conv_i8 {
-    struct shr_conv_shape s;
-    struct shr_gemm_i8 g; /* the output of a group, or of all channels when depthwise */
-    int32_t *bias;        /* (oc) or NULL */
-    float *scale, *bias_f32;
-    bool depthwise, in_place; /* in_place: there is no copy, x is read as it lies */
-    int64_t hp, wp, cp;       /* of the padded copy (hp, wp, cp) */
-    size_t n_runs, run;       /* of a pixel, and the values of one */
-    uint32_t *runs;           /* (n_runs) where they begin */
-    size_t packed_size;       /* of one group */
-    unsigned char *packed;    /* groups * packed_size */
-    int16_t *dw;              /* depthwise: (cp / 16, tap pairs, 2, 8 channels x 2 taps) */
-    size_t tap_pairs;         /* depthwise, and where the two taps of each pair are: */
-    int64_t *tap_at;
-};
 
 static int64_t reach(int64_t out, int64_t stride, int64_t kernel, int64_t dil)
 {
@@ -135,38 +116,6 @@ static bool pack_groups(struct shr_conv_i8 *conv, const struct shr_conv_i8_spec 
     return good;
 }
 
-/* Depthwise weights minus their zero points, in the order that unpacking two taps leaves. A
- * packed matrix without rows holds their sums for i8_finish. */
-static bool pack_depthwise(struct shr_conv_i8 *conv, const struct shr_conv_i8_spec *spec)
-{
-    const struct shr_conv_shape *s = &conv->s;
-    size_t taps = (size_t)(s->kh * s->kw), pairs = (taps + 1) / 2;
-    conv->tap_pairs = pairs;
-    conv->tap_at = shr_mem_new(pairs * 2, sizeof *conv->tap_at);
-    conv->dw = shr_mem_new((size_t)conv->cp * pairs * 2, sizeof *conv->dw);
-    conv->packed = shr_mem_aligned(shr__gemm_i8_size_avx2(0, (size_t)s->c));
-    if (conv->dw == NULL || conv->packed == NULL || conv->tap_at == NULL) {
-        return false;
-    }
-    shr__i8_pack(0, 0, (size_t)s->c, NULL, 0, true, NULL, conv->packed);
-    int32_t *sums = (int32_t *)(conv->packed + sizeof(struct i8_packed));
-    for (size_t i = 0; i < pairs * 2; i++) { /* an odd last tap is paired with weights of 0 */
-        int64_t t = (int64_t)(i < taps ? i : taps - 1);
-        conv->tap_at[i] = (t / s->kw * s->dil_h * conv->wp + t % s->kw * s->dil_w) * conv->cp;
-    }
-    for (size_t c = 0; c < (size_t)s->c; c++) {
-        size_t lane = c % DW_CHANNELS, half = lane / 4 % 2, in_half = lane / 8 * 4 + lane % 4;
-        int32_t zero = spec->w_zero != NULL ? spec->w_zero[c] : 0;
-        for (size_t t = 0; t < taps; t++) {
-            size_t pair = c / DW_CHANNELS * pairs + t / 2;
-            int32_t w = spec->w[c * taps + t] - zero;
-            conv->dw[((pair * 2 + half) * 8 + in_half) * 2 + t % 2] = (int16_t)w;
-            sums[c] += w;
-        }
-    }
-    return true;
-}
-
 struct shr_conv_i8 *shr__conv_i8_new_avx2(const struct shr_conv_i8_spec *spec, size_t *ret_scratch)
 {
     struct shr_conv_i8 *conv = shr_mem_new(1, sizeof *conv);
@@ -182,7 +131,7 @@ struct shr_conv_i8 *shr__conv_i8_new_avx2(const struct shr_conv_i8_spec *spec, s
     bool ok = copy_values(spec->bias, (size_t)s->oc, &conv->bias) &&
               copy_values(spec->scale, (size_t)s->oc, &conv->scale) &&
               copy_values(spec->bias_f32, (size_t)s->oc, &conv->bias_f32) &&
-              (conv->depthwise ? pack_depthwise(conv, spec) : pack_groups(conv, spec));
+              (conv->depthwise ? shr__depthwise_pack_avx2(conv, spec) : pack_groups(conv, spec));
     if (!ok) {
         shr__conv_i8_free_avx2(conv);
         return NULL;
@@ -198,107 +147,6 @@ struct shr_conv_i8 *shr__conv_i8_new_avx2(const struct shr_conv_i8_spec *spec, s
     /* the last quad of the last run may read three values more */
     *ret_scratch = conv->depthwise ? values * sizeof(int16_t) : conv->in_place ? 0 : values + 4;
     return conv;
-}
-
-static void fill(int16_t *to, int64_t n, int32_t value)
-{
-    for (int64_t i = 0; i < n; i++) {
-        to[i] = (int16_t)value;
-    }
-}
-
-static void widen(int16_t *to, const uint8_t *from, int64_t n, int64_t c, int64_t cp)
-{
-    if (c == cp) {
-        for (int64_t i = 0; i < n * c; i++) {
-            to[i] = from[i];
-        }
-        return;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        for (int64_t j = 0; j < c; j++) {
-            to[i * cp + j] = from[i * c + j];
-        }
-        fill(to + i * cp + c, cp - c, 0);
-    }
-}
-
-/* x (h, w, c) to the padded copy in int16 (hp, wp, cp) */
-static void widen_image(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero,
-                        int16_t *padded)
-{
-    const struct shr_conv_shape *s = &conv->s;
-    int64_t row = conv->wp * conv->cp;
-    int64_t left = s->pad_l < conv->wp ? s->pad_l : conv->wp;
-    int64_t copied = conv->wp - left < s->w ? conv->wp - left : s->w;
-    for (int64_t h = 0; h < conv->hp; h++) {
-        int16_t *to = padded + h * row;
-        int64_t ih = h - s->pad_t;
-        if (ih < 0 || ih >= s->h) {
-            fill(to, row, x_zero);
-            continue;
-        }
-        fill(to, left * conv->cp, x_zero);
-        widen(to + left * conv->cp, x + ih * s->w * s->c, copied, s->c, conv->cp);
-        fill(to + (left + copied) * conv->cp, (conv->wp - left - copied) * conv->cp, x_zero);
-    }
-}
-
-/* 16 channels of one pixel; x points to its first tap, w to the channels' tap pairs. */
-static void depthwise_sums(const struct shr_conv_i8 *conv, const int16_t *x, const int16_t *w,
-                           __m256i *ret_acc)
-{
-    __m256i c0 = _mm256_setzero_si256(), c1 = c0;
-    for (size_t i = 0; i < conv->tap_pairs; i++, w += 32) {
-        const __m256i *first = (const __m256i *)(x + conv->tap_at[2 * i]);
-        const __m256i *second = (const __m256i *)(x + conv->tap_at[2 * i + 1]);
-        __m256i a = _mm256_loadu_si256(first), b = _mm256_loadu_si256(second);
-        __m256i w0 = _mm256_loadu_si256((const __m256i *)w);
-        __m256i w1 = _mm256_loadu_si256((const __m256i *)(w + 16));
-        c0 = _mm256_add_epi32(c0, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), w0));
-        c1 = _mm256_add_epi32(c1, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), w1));
-    }
-    ret_acc[0] = _mm256_permute2x128_si256(c0, c1, 0x20);
-    ret_acc[1] = _mm256_permute2x128_si256(c0, c1, 0x31);
-}
-
-/* 16 channels, blocks `block` and the next, of one output row. */
-static void depthwise_row(const struct shr_conv_i8 *conv, const struct shr_gemm_i8 *g, size_t block,
-                          const int16_t *x, size_t at)
-{
-    const struct i8_packed *p = g->b;
-    size_t c = block * I8_COLS, blocks = i8_min(p->blocks - block, 2);
-    const int16_t *w = conv->dw + c * conv->tap_pairs * 2;
-    struct i8_columns columns[2];
-    for (size_t j = 0; j < blocks; j++) {
-        columns[j] = i8_columns_of(g, p, block + j);
-    }
-    for (int64_t i = 0; i < conv->s.ow; i++) {
-        __m256i acc[2];
-        depthwise_sums(conv, x + i * conv->s.stride_w * conv->cp + c, w, acc);
-        for (size_t j = 0; j < blocks; j++) {
-            i8_finish(g, p, block + j, &columns[j], at + c + j * I8_COLS, 1, &acc[j], NULL);
-        }
-        at += g->ldc;
-    }
-}
-
-static void run_depthwise(const struct shr_conv_i8 *conv, struct shr_gemm_i8 *g,
-                          const int16_t *padded, int64_t image)
-{
-    const struct shr_conv_shape *s = &conv->s;
-    const struct i8_packed *p = (const struct i8_packed *)conv->packed;
-    g->b = p;
-    g->bias = conv->bias;
-    g->scale = conv->scale;
-    g->bias_f32 = conv->bias_f32;
-    for (int64_t oh = 0; oh < s->oh; oh++) {
-        const int16_t *x = padded + oh * s->stride_h * conv->wp * conv->cp;
-        size_t at = (size_t)((image * s->oh + oh) * s->ow * s->c);
-        for (size_t block = 0; block < p->blocks; block += 2) {
-            depthwise_row(conv, g, block, x, at);
-        }
-    }
 }
 
 /* An image that is being convolved. */
@@ -393,8 +241,7 @@ void shr__conv_i8_run_avx2(const struct shr_conv_i8 *conv, const uint8_t *x, int
                           .padded = conv->in_place ? NULL : scratch,
                           .first = (size_t)(i * s->oh * s->ow * s->oc)};
         if (conv->depthwise) {
-            widen_image(conv, x, x_zero, scratch);
-            run_depthwise(conv, &g, scratch, i);
+            shr__depthwise_run_avx2(conv, &g, x, scratch, m.first, team);
         } else {
             run_groups(&m, team);
         }

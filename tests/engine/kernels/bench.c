@@ -375,5 +375,6 @@ void bench(const struct table *t)
     bench_conv(t, 14, 64, 64, 3, 1);
     bench_conv(t, 14, 64, 128, 1, 1);
     bench_conv(t, 14, 64, 64, 3, 64);
+    bench_conv(t, 14, 64, 64, 5, 64);
     bench_loops(t);
 }

@@ -149,6 +149,62 @@ struct shr_conv_shape check_shape(unsigned i)
          .pad_b = 1,
          .pad_r = 1,
          .groups = 24},
+        {.n = 2,
+         .c = 40,
+         .h = 9,
+         .w = 15,
+         .oc = 40,
+         .kh = 5,
+         .kw = 5,
+         .stride_h = 1,
+         .stride_w = 1,
+         .pad_t = 2,
+         .pad_l = 2,
+         .pad_b = 2,
+         .pad_r = 2,
+         .groups = 40},
+        {.n = 2,
+         .c = 21,
+         .h = 8,
+         .w = 11,
+         .oc = 21,
+         .kh = 3,
+         .kw = 3,
+         .stride_h = 2,
+         .stride_w = 2,
+         .pad_t = 0,
+         .pad_l = 0,
+         .pad_b = 1,
+         .pad_r = 1,
+         .groups = 21},
+        {.n = 2,
+         .c = 16,
+         .h = 6,
+         .w = 3,
+         .oc = 16,
+         .kh = 3,
+         .kw = 3,
+         .stride_h = 1,
+         .stride_w = 1,
+         .pad_t = 1,
+         .pad_l = 1,
+         .pad_b = 1,
+         .pad_r = 1,
+         .groups = 16},
+        {.n = 2,
+         .c = 35,
+         .h = 7,
+         .w = 9,
+         .oc = 35,
+         .kh = 4,
+         .kw = 4,
+         .stride_h = 1,
+         .stride_w = 1,
+         .pad_t = 1,
+         .pad_l = 1,
+         .pad_b = 2,
+         .pad_r = 2,
+         .groups = 35},
         {.n = 1, .c = 33, .h = 5, .w = 6, .oc = 17, .kh = 1, .kw = 1, .groups = 1},
         {.n = 1,
          .c = 3,
@@ -294,10 +350,13 @@ bool check_i8_team(const struct table *t)
         struct shr_conv_shape s = check_shape(1);
         s.c = s.oc = 33;
         s.h = s.w = s.oh = s.ow = 11;
+        struct shr_conv_shape depthwise = s;
+        depthwise.c = depthwise.oc = depthwise.groups = 250;
         good = one_gemm_i8(t, 67, 67, 300, (enum fill)f, team) &&
                one_gemm_i8(t, 1, 300, 3600, (enum fill)f, team) &&
                one_gemm_i8(t, 203, 9, 601, (enum fill)f, team) &&
-               one_conv_i8(t, &s, (enum fill)f, team);
+               one_conv_i8(t, &s, (enum fill)f, team) &&
+               one_conv_i8(t, &depthwise, (enum fill)f, team);
     }
     shr_team_free(team);
     return good;
