@@ -17,7 +17,7 @@ enum {
 };
 
 /* Weights minus their zero points, in the order that unpacking two taps leaves. A packed matrix
- * without rows holds their sums for i8_columns_of. */
+ * without rows holds their sums for i8_columns_init. */
 bool shr__depthwise_pack_avx2(struct shr_conv_i8 *conv, const struct shr_conv_i8_spec *spec)
 {
     const struct shr_conv_shape *s = &conv->s;
@@ -165,7 +165,7 @@ static struct channels channels_of(const struct shr_gemm_i8 *g, size_t block)
                          .blocks = i8_min(p->blocks - block, 2),
                          .n = i8_min(g->n - block * I8_COLS, DW_CHANNELS)};
     for (size_t j = 0; j < v.blocks; j++) {
-        v.columns[j] = i8_columns_of(g, p, block + j);
+        i8_columns_init(&v.columns[j], g, p, block + j);
     }
     const struct i8_columns *c = v.columns;
     v.add[0] = _mm256_permute2x128_si256(c[0].add, c[1].add, 0x20);

@@ -552,7 +552,7 @@ static void panel_init(struct panel *v, size_t panel, size_t from)
     v->bytes = v->g->out == SHR_GEMM_U8 || v->g->out == SHR_GEMM_S8;
     v->extra = i8_firsts(p)[v->first] != i8_firsts(p)[v->first + v->width];
     for (size_t j = 0; j < I8_PANEL; j++) { /* those that do not exist are as good as the first */
-        v->columns[j] = i8_columns_of(v->g, p, v->first + (j < v->width ? j : 0));
+        i8_columns_init(&v->columns[j], v->g, p, v->first + (j < v->width ? j : 0));
     }
     bytes_init(&v->out, v->g, v->first, v->width);
 }

@@ -144,6 +144,16 @@ SHR_INLINE void i8_store_bytes(uint8_t *c, __m256i q, bool is_signed, size_t col
     }
 }
 
+/* The first cols of eight int32 or float. Whole ones are stored plainly: masked stores are slow. */
+SHR_INLINE void i8_store_words(void *c, __m256i v, __m256i mask, size_t cols)
+{
+    if (cols >= I8_COLS) {
+        _mm256_storeu_si256(c, v);
+    } else {
+        _mm256_maskstore_epi32(c, mask, v);
+    }
+}
+
 /* What i8_finish needs of the columns of a block. */
 struct i8_columns {
     __m256i mask, add; /* columns that exist; bias - a_zero * sum of B */
@@ -151,26 +161,29 @@ struct i8_columns {
     size_t cols;
 };
 
-SHR_INLINE struct i8_columns i8_columns_of(const struct shr_gemm_i8 *g, const struct i8_packed *p,
-                                           size_t block)
+/* Member by member: a copy of the whole would wait for the narrow ones to be stored. */
+SHR_INLINE void i8_columns_init(struct i8_columns *v, const struct shr_gemm_i8 *g,
+                                const struct i8_packed *p, size_t block)
 {
     size_t n0 = block * I8_COLS;
-    struct i8_columns v;
-    v.cols = g->n - n0;
-    v.scale = v.bias_f32 = _mm256_setzero_ps();
     __m256i sums = _mm256_loadu_si256((const __m256i *)(i8_sums(p) + n0));
-    v.mask = i8_tail_mask(v.cols);
-    v.add = _mm256_mullo_epi32(sums, _mm256_set1_epi32(-g->a_zero));
+    __m256i mask = i8_tail_mask(g->n - n0);
+    __m256i add = _mm256_mullo_epi32(sums, _mm256_set1_epi32(-g->a_zero));
+    __m256 scale = _mm256_setzero_ps(), bias_f32 = _mm256_setzero_ps();
     if (g->bias != NULL) {
-        v.add = _mm256_add_epi32(v.add, _mm256_maskload_epi32(g->bias + n0, v.mask));
+        add = _mm256_add_epi32(add, _mm256_maskload_epi32(g->bias + n0, mask));
     }
     if (g->out != SHR_GEMM_I32) {
-        v.scale = _mm256_maskload_ps(g->scale + n0, v.mask);
+        scale = _mm256_maskload_ps(g->scale + n0, mask);
     }
     if (g->out == SHR_GEMM_F32 && g->bias_f32 != NULL) {
-        v.bias_f32 = _mm256_maskload_ps(g->bias_f32 + n0, v.mask);
+        bias_f32 = _mm256_maskload_ps(g->bias_f32 + n0, mask);
     }
-    return v;
+    v->cols = g->n - n0;
+    v->mask = mask;
+    v->add = add;
+    v->scale = scale;
+    v->bias_f32 = bias_f32;
 }
 
 SHR_INLINE void i8_finish_f32(const struct shr_gemm_i8 *g, const struct i8_columns *v, size_t first,
@@ -180,7 +193,8 @@ SHR_INLINE void i8_finish_f32(const struct shr_gemm_i8 *g, const struct i8_colum
         __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(acc[i], v->add)), v->scale);
         y = g->bias_f32 != NULL ? _mm256_add_ps(y, v->bias_f32) : y;
         y = g->act == SHR_ACT_RELU ? _mm256_max_ps(_mm256_setzero_ps(), y) : y;
-        _mm256_maskstore_ps((float *)g->c + first + i * g->ldc, v->mask, y);
+        i8_store_words((float *)g->c + first + i * g->ldc, _mm256_castps_si256(y), v->mask,
+                       v->cols);
     }
 }
 
@@ -213,8 +227,8 @@ SHR_INLINE void i8_finish(const struct shr_gemm_i8 *g, const struct i8_packed *p
     }
     if (g->out == SHR_GEMM_I32) {
         for (size_t i = 0; i < rows; i++) {
-            _mm256_maskstore_epi32((int32_t *)g->c + first + i * g->ldc, v->mask,
-                                   _mm256_add_epi32(acc[i], v->add));
+            i8_store_words((int32_t *)g->c + first + i * g->ldc, _mm256_add_epi32(acc[i], v->add),
+                           v->mask, v->cols);
         }
     } else if (g->out == SHR_GEMM_F32) {
         i8_finish_f32(g, v, first, rows, acc);
