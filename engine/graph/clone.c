@@ -58,6 +58,7 @@ static int clone_value(struct cloning *c, const struct shr_value *from, struct s
     for (int d = 0; d < v->type.rank; d++) {
         v->type.sym[d] = copy_text(c, v->type.sym[d]);
     }
+    v->store = from->store;
     v->captured = from->captured;
     v->was_declared = from->was_declared;
     v->extra = from->extra;

@@ -112,6 +112,7 @@ void shr_value_set_constant(struct shr_value *v, struct shr_tensor take_tensor)
 {
     shr_tensor_finish(&v->constant);
     v->constant = take_tensor;
+    v->store = SHR_STORE_DENSE;
     v->type = (struct shr_type){.dtype = take_tensor.dtype, .rank = take_tensor.rank};
     memcpy(v->type.dim, take_tensor.dim, sizeof v->type.dim);
 

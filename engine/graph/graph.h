@@ -25,11 +25,20 @@ struct shr_edge {            /* one input slot of a node */
     struct shr_edge *next, *prev; /* among the uses of value */
 };
 
+enum shr_store { /* how a file holds an initializer */
+                 SHR_STORE_DENSE,
+                 SHR_STORE_SPARSE, /* as a sparse initializer where that is smaller, with indices as
+                                      small as ONNX Runtime reads: int16, int32 */
+                 SHR_STORE_SPARSE_INT64, /* likewise, with the indices that ONNX defines */
+                 SHR_STORE_AS_READ,      /* as the bytes that extra keeps */
+};
+
 struct shr_value {
     struct shr_graph *graph;
     const char *name;
     struct shr_type type;       /* as declared or inferred; may be unknown */
     struct shr_tensor constant; /* known data (initializer, Constant); data NULL = not constant */
+    enum shr_store store;       /* of constant; new data begins as dense */
     struct shr_node *producer;  /* NULL for inputs and initializers */
     size_t producer_slot;
     struct shr_edge *uses, *last_use; /* first and last edge */

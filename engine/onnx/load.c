@@ -233,8 +233,10 @@ int shr_model_load_files(const void *bytes, size_t n, const struct shr_limits *l
 {
     bool failed = false;
     ProtobufCAllocator allocator = shr_read_allocator(&failed);
-    struct shr_reader r = {
-        .limits = shr_read_limits(limits), .allocator = &allocator, .files = files};
+    struct shr_reader r = {.limits = shr_read_limits(limits),
+                           .allocator = &allocator,
+                           .files = files,
+                           .sparse_room = shr_sparse_room(n)};
     int code = shr_onnx_scan(bytes, n, &r.limits, err);
     if (code != SHR_OK) {
         return code;

@@ -21,8 +21,9 @@ struct shr_extra {            /* immutable; lives in the model's kept arena */
      * denotations, unknown fields and types outside the IR survive. */
     struct shr_type declared;
     struct shr_text declared_bytes;
-    /* An initializer whose elements the engine does not read (strings, sparse, types of a newer
-     * ONNX): the field of GraphProto it was in, and its bytes. 0 = none. */
+    /* An initializer that is written as it was read while its value stores AS_READ (sparse ones),
+     * or always, since the engine does not read its elements (strings, types of a newer ONNX): the
+     * field of GraphProto it was in, and its bytes. 0 = none. */
     uint32_t opaque_tag;
     struct shr_text opaque;
 };
@@ -53,6 +54,7 @@ struct shr_reader {
     struct shr_arena *kept; /* of the model */
     ProtobufCAllocator *allocator;
     const struct shr_files *files; /* for external data, or NULL */
+    size_t sparse_room;            /* bytes that sparse initializers may still take when dense */
     bool is_body;                  /* the graph is a subgraph: types of inputs may be missing */
 };
 
@@ -105,6 +107,14 @@ int shr_opaque_tensor(enum shr_dtype dtype, size_t rank, const int64_t *dims, co
                       struct shr_tensor *ret, struct shr_err *err) SHR_MUSTCHECK;
 Onnx__TensorProto *shr_write_tensor(struct shr_arena *arena, const struct shr_tensor *t,
                                     const char *name, const struct shr_extra *extra);
+
+/* sparse.c. What sparse initializers may take when dense, in a file of so many bytes. */
+size_t shr_sparse_room(size_t file);
+/* As shr_read_tensor; the tensor is dense. from has values. */
+int shr_read_sparse(struct shr_reader *r, Onnx__SparseTensorProto *from, const char *what,
+                    struct shr_tensor *ret, bool *ret_opaque, struct shr_err *err) SHR_MUSTCHECK;
+bool shr_sparse_pays(const struct shr_value *v); /* it may be sparse, and is smaller then */
+Onnx__SparseTensorProto *shr_write_sparse(struct shr_arena *arena, const struct shr_value *v);
 
 /* attr.c */
 int shr_read_attrs(struct shr_reader *r, const Onnx__NodeProto *from, struct shr_node *node,

@@ -5,7 +5,10 @@
 
 #include "onnx/onnx.h"
 
-enum { IR_WITH_FREE_INITIALIZERS = 4 }; /* older ones list every initializer among the inputs */
+enum {
+    IR_WITH_FREE_INITIALIZERS = 4, /* older ones list every initializer among the inputs */
+    IR_WITH_SPARSE_TENSORS = 6
+};
 
 /* Fields of an object of the model, to be written and perhaps added to. */
 static struct shr_fields fields_of(const struct shr_extra *extra)
@@ -79,31 +82,39 @@ static bool is_initializer(const struct shr_value *v)
     return v->producer == NULL && shr_value_is_constant(v);
 }
 
+/* Is the initializer written as the bytes that were read? */
+static bool is_kept(const struct shr_value *v)
+{
+    return shr_dtype_size(v->constant.dtype) == 0 || v->store == SHR_STORE_AS_READ;
+}
+
+static bool write_initializer(struct shr_arena *arena, const struct shr_value *v,
+                              Onnx__GraphProto *to, struct shr_fields *fields)
+{
+    if (is_kept(v)) {
+        const struct shr_text *bytes = &v->extra->opaque;
+        return shr_fields_add(arena, fields, v->extra->opaque_tag, bytes->s, bytes->n);
+    }
+    if (shr_sparse_pays(v)) {
+        Onnx__SparseTensorProto *sparse = shr_write_sparse(arena, v);
+        to->sparse_initializer[to->n_sparse_initializer++] = sparse;
+        return sparse != NULL;
+    }
+    Onnx__TensorProto *dense = shr_write_tensor(arena, &v->constant, v->name, v->extra);
+    to->initializer[to->n_initializer++] = dense;
+    return dense != NULL;
+}
+
 static bool write_initializers(struct shr_arena *arena, const struct shr_graph *g,
                                Onnx__GraphProto *to, struct shr_fields *fields)
 {
     to->initializer = shr_arena_new(arena, g->n_values, sizeof *to->initializer);
-    if (to->initializer == NULL) {
-        return false;
+    to->sparse_initializer = shr_arena_new(arena, g->n_values, sizeof *to->sparse_initializer);
+    bool done = to->initializer != NULL && to->sparse_initializer != NULL;
+    for (const struct shr_value *v = g->first_value; done && v != NULL; v = v->next) {
+        done = !is_initializer(v) || write_initializer(arena, v, to, fields);
     }
-    SHR_EACH_VALUE (v, g) {
-        if (!is_initializer(v)) {
-            continue;
-        }
-        if (shr_dtype_size(v->constant.dtype) == 0) {
-            if (!shr_fields_add(arena, fields, v->extra->opaque_tag, v->extra->opaque.s,
-                                v->extra->opaque.n)) {
-                return false;
-            }
-            continue;
-        }
-        Onnx__TensorProto *copy = shr_write_tensor(arena, &v->constant, v->name, v->extra);
-        if (copy == NULL) {
-            return false;
-        }
-        to->initializer[to->n_initializer++] = copy;
-    }
-    return true;
+    return done;
 }
 
 /* An array with room for all values, of which n are written; NULL when out of memory. */
@@ -230,6 +241,10 @@ static bool write_model(struct shr_arena *arena, const struct shr_model *model,
     to->domain = text_or_null(model->domain);
     to->doc_string = text_or_null(model->doc);
     to->graph = write_graph(arena, model);
+    if (to->graph != NULL && to->graph->n_sparse_initializer > 0 &&
+        to->ir_version < IR_WITH_SPARSE_TENSORS) {
+        to->ir_version = IR_WITH_SPARSE_TENSORS;
+    }
     if (model->extra != NULL) {
         shr_write_fields(&to->base, &model->extra->fields);
     }

@@ -75,12 +75,12 @@ int shr_read_inputs(struct shr_reader *r, const Onnx__GraphProto *from, struct s
 }
 
 /* Does the data have the type that an input of that name declares, if one does? The element type of
- * a sparse initializer is not read. */
-static int check_declared(const struct shr_value *v, bool sparse, struct shr_err *err)
+ * an opaque sparse initializer is not read. */
+static int check_declared(const struct shr_value *v, bool opaque_sparse, struct shr_err *err)
 {
     const struct shr_type *type = &v->type;
     const struct shr_tensor *t = &v->constant;
-    bool fits = !v->is_input || sparse || type->dtype == t->dtype;
+    bool fits = !v->is_input || opaque_sparse || type->dtype == t->dtype;
     fits = fits && (type->rank < 0 || type->rank == t->rank);
     for (int i = 0; fits && i < type->rank; i++) {
         fits = type->dim[i] < 0 || type->dim[i] == t->dim[i];
@@ -110,11 +110,11 @@ static int initializer_value(struct shr_reader *r, const char *name, struct shr_
     return SHR_OK;
 }
 
-static int give_data(struct shr_value *v, struct shr_tensor take_tensor, bool sparse,
+static int give_data(struct shr_value *v, struct shr_tensor take_tensor, bool opaque_sparse,
                      struct shr_err *err)
 {
     v->constant = take_tensor; /* the model frees it from here on */
-    int code = check_declared(v, sparse, err);
+    int code = check_declared(v, opaque_sparse, err);
     if (code != SHR_OK) {
         return code;
     }
@@ -149,11 +149,11 @@ static int read_initializer(struct shr_reader *r, Onnx__TensorProto *from, struc
     return code == SHR_OK ? shr_keep_unknown(r, &extra->tensor, &from->base, err) : code;
 }
 
-static int read_sparse(struct shr_reader *r, const Onnx__SparseTensorProto *from,
-                       struct shr_err *err)
+static int read_sparse(struct shr_reader *r, Onnx__SparseTensorProto *from, struct shr_err *err)
 {
     struct shr_value *v;
     struct shr_tensor t;
+    bool opaque;
     char what[160];
     int code = initializer_value(r, from->values == NULL ? NULL : from->values->name, &v, err);
     code = code == SHR_OK ? shr_extra_get(r, &v->extra, err) : code;
@@ -161,13 +161,12 @@ static int read_sparse(struct shr_reader *r, const Onnx__SparseTensorProto *from
         return code;
     }
     snprintf(what, sizeof what, "sparse initializer '%.120s'", v->name);
-    code = shr_opaque_tensor(SHR_DTYPE_NONE, from->n_dims, from->dims, what, &t, err);
-    code = code == SHR_OK ? give_data(v, t, true, err) : code;
-    if (code != SHR_OK) {
-        return code;
-    }
     v->extra->opaque_tag = SHR_TAG_GRAPH_SPARSE;
-    return shr_keep_bytes(r, &from->base, &v->extra->opaque, err);
+    code = shr_keep_bytes(r, &from->base, &v->extra->opaque, err);
+    code = code == SHR_OK ? shr_read_sparse(r, from, what, &t, &opaque, err) : code;
+    code = code == SHR_OK ? give_data(v, t, opaque, err) : code;
+    v->store = SHR_STORE_AS_READ;
+    return code;
 }
 
 int shr_read_initializers(struct shr_reader *r, const Onnx__GraphProto *from, struct shr_err *err)

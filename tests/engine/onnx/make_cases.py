@@ -294,6 +294,45 @@ def broken_tensors():
                                 opset=7))
 
 
+def sparse(values, indices, dims, dtype=TensorProto.INT64):
+    return helper.make_sparse_tensor(
+        helper.make_tensor("s", FLOAT, [len(values)], values),
+        helper.make_tensor("", dtype, np.shape(indices), np.ravel(indices)), dims)
+
+
+def sparse_model(*tensors):
+    m = model()
+    m.graph.sparse_initializer.extend(tensors)
+    return m
+
+
+def sparse_tensors():
+    two = [1.5, -2.0]
+    write("sparse_flat", sparse_model(sparse(two, [1, 5], [2, 3])))
+    write("sparse_pairs", sparse_model(sparse(two, [[0, 1], [1, 2]], [2, 3])))
+    write("sparse_int16", sparse_model(sparse(two, [1, 5], [2, 3], TensorProto.INT16)))
+
+
+def broken_sparse_tensors():
+    def one(*args):
+        return sparse_model(sparse(*args))
+    two = [1.5, -2.0]
+    bare = sparse(two, [1, 5], [2, 3])
+    bare.ClearField("indices")
+    write("sparse_without_indices", sparse_model(bare))
+    write("sparse_outside", one(two, [1, 6], [2, 3]))
+    write("sparse_negative", one(two, [[0, 1], [1, -1]], [2, 3]))
+    write("sparse_twice", one(two, [1, 1], [2, 3]))
+    write("sparse_backwards", one(two, [5, 1], [2, 3]))
+    write("sparse_short", one(two, [5], [2, 3]))
+    write("sparse_coordinates", one(two, [[0, 1, 1], [1, 1, 1]], [2, 3]))
+    write("sparse_float_indices", one(two, [1, 5], [2, 3], FLOAT))
+    write("sparse_bomb", one(two, [1, 5], [2**24, 2]))
+    again = sparse(two, [1, 5], [2**22, 2])
+    again.values.name = "s2"
+    write("sparse_bombs", sparse_model(sparse(two, [1, 5], [2**22, 3]), again))
+
+
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     valid()
@@ -302,3 +341,5 @@ if __name__ == "__main__":
     broken_names()
     broken_attributes()
     broken_tensors()
+    sparse_tensors()
+    broken_sparse_tensors()

@@ -96,6 +96,24 @@ static const struct {
      "node 's': attribute 't' has 1 elements of data, float32 [3] needs 3"},
 
     /* Tensors */
+    {"sparse_without_indices", SHR_ERR_INVALID, "sparse initializer 's' has no indices"},
+    {"sparse_outside", SHR_ERR_INVALID, "sparse initializer 's': index 1 lies outside of [2, 3]"},
+    {"sparse_negative", SHR_ERR_INVALID, "sparse initializer 's': index 1 lies outside of [2, 3]"},
+    {"sparse_twice", SHR_ERR_INVALID, "sparse initializer 's': index 1 does not ascend"},
+    {"sparse_backwards", SHR_ERR_INVALID, "sparse initializer 's': index 1 does not ascend"},
+    {"sparse_short", SHR_ERR_INVALID,
+     "sparse initializer 's': values [2] need as many indices, flat or of 2 coordinates, not [1]"},
+    {"sparse_coordinates", SHR_ERR_INVALID,
+     "sparse initializer 's': values [2] need as many indices, flat or of 2 coordinates, not "
+     "[2, 3]"},
+    {"sparse_float_indices", SHR_ERR_UNSUPPORTED,
+     "sparse initializer 's': indices are float32, they must be int64, int32 or int16"},
+    {"sparse_bomb", SHR_ERR_LIMIT,
+     "sparse initializer 's' of shape [16777216, 2] would be too large when dense: sparse "
+     "initializers may have 256 times the bytes of the file"},
+    {"sparse_bombs", SHR_ERR_LIMIT,
+     "sparse initializer 's2' of shape [4194304, 2] would be too large when dense: sparse "
+     "initializers may have 256 times the bytes of the file"},
     {"short_raw", SHR_ERR_INVALID, "initializer 'w' has 12 bytes of data, float32 [2, 2] needs 16"},
     {"short_typed", SHR_ERR_INVALID,
      "initializer 'w' has 3 elements of data, float32 [2, 2] needs 4"},

@@ -335,6 +335,100 @@ static void metadata_that_was_set_is_saved(void **state)
     shr_buf_finish(&bytes);
 }
 
+static void assert_same_message(const ProtobufCMessage *a, const ProtobufCMessage *b)
+{
+    uint8_t first[256], second[256];
+    size_t n = protobuf_c_message_get_packed_size(a);
+    assert_int_equal(n, protobuf_c_message_get_packed_size(b));
+    assert_true(n <= sizeof first);
+    protobuf_c_message_pack(a, first);
+    protobuf_c_message_pack(b, second);
+    assert_memory_equal(first, second, n);
+}
+
+static void sparse_initializers_are_dense_data_and_come_out_as_they_went_in(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"sparse_flat.onnx", "sparse_pairs.onnx",
+                                        "sparse_int16.onnx"};
+    static const float dense[] = {0, 1.5F, 0, 0, 0, -2};
+    for (size_t i = 0; i < SHR_COUNT_OF(names); i++) {
+        struct shr_buf in = read_file(CASES, names[i]);
+        struct shr_model *model = load(&in);
+        const struct shr_value *v = shr_graph_find(&model->graph, "s");
+        assert_int_equal(v->type.rank, 2);
+        assert_int_equal(shr_tensor_bytes(&v->constant), sizeof dense);
+        assert_memory_equal(v->constant.data, dense, sizeof dense);
+        struct shr_model *copy;
+        assert_int_equal(shr_model_clone(model, &copy, NULL), SHR_OK);
+        struct shr_buf out = save(copy);
+        Onnx__ModelProto *was = onnx__model_proto__unpack(NULL, in.len, (const uint8_t *)in.data);
+        Onnx__ModelProto *is = onnx__model_proto__unpack(NULL, out.len, (const uint8_t *)out.data);
+        assert_same_message(&was->graph->sparse_initializer[0]->base,
+                            &is->graph->sparse_initializer[0]->base);
+        onnx__model_proto__free_unpacked(was, NULL);
+        onnx__model_proto__free_unpacked(is, NULL);
+        shr_buf_finish(&in);
+        shr_buf_finish(&out);
+        shr_model_free(copy);
+        shr_model_free(model);
+    }
+}
+
+/* n elements of which every step-th is not zero, written with the given indices */
+static Onnx__GraphProto *sparse_graph(int64_t n, int64_t step, enum shr_store store,
+                                      Onnx__ModelProto **ret_message)
+{
+    struct shr_model *model = load_case("sparse_flat.onnx");
+    struct shr_value *v = shr_graph_find(&model->graph, "s");
+    struct shr_tensor t;
+    assert_int_equal(shr_tensor_new(SHR_DTYPE_F32, 1, &n, &t, NULL), SHR_OK);
+    for (int64_t i = 0; i < n; i += step) {
+        shr_tensor_set(&t, i, -1 - (double)i);
+    }
+    shr_value_set_constant(v, t);
+    v->store = store;
+    struct shr_buf bytes = save(model);
+    struct shr_model *again = load(&bytes);
+    const struct shr_tensor *read = &shr_graph_find(&again->graph, "s")->constant;
+    assert_int_equal(shr_tensor_bytes(read), (size_t)n * sizeof(float));
+    assert_memory_equal(read->data, v->constant.data, (size_t)n * sizeof(float));
+    *ret_message = onnx__model_proto__unpack(NULL, bytes.len, (const uint8_t *)bytes.data);
+    shr_buf_finish(&bytes);
+    shr_model_free(again);
+    shr_model_free(model);
+    return (*ret_message)->graph;
+}
+
+static void data_is_written_sparse_where_that_is_smaller(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t n, step;
+        enum shr_store store;
+        int32_t index_type; /* 0: dense */
+    } expected[] = {
+        {300, 2, SHR_STORE_SPARSE, SHR_DTYPE_I16},
+        {300, 1, SHR_STORE_SPARSE, 0},
+        {300, 4, SHR_STORE_DENSE, 0},
+        {40000, 2, SHR_STORE_SPARSE, 0}, /* int32 beside float32: as large */
+        {40000, 3, SHR_STORE_SPARSE, SHR_DTYPE_I32},
+        {300, 3, SHR_STORE_SPARSE_INT64, 0},
+        {300, 4, SHR_STORE_SPARSE_INT64, SHR_DTYPE_I64},
+        {300, 1000, SHR_STORE_SPARSE, SHR_DTYPE_I16},
+    };
+    for (size_t i = 0; i < SHR_COUNT_OF(expected); i++) {
+        Onnx__ModelProto *message;
+        const Onnx__GraphProto *g =
+            sparse_graph(expected[i].n, expected[i].step, expected[i].store, &message);
+        assert_int_equal(g->n_sparse_initializer, expected[i].index_type != 0);
+        if (expected[i].index_type != 0) {
+            assert_int_equal(g->sparse_initializer[0]->indices->data_type, expected[i].index_type);
+        }
+        onnx__model_proto__free_unpacked(message, NULL);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +444,8 @@ int main(void)
         cmocka_unit_test(data_of_an_unknown_type_comes_out_as_it_went_in),
         cmocka_unit_test(elements_that_share_bytes_are_packed_in_files),
         cmocka_unit_test(metadata_that_was_set_is_saved),
+        cmocka_unit_test(sparse_initializers_are_dense_data_and_come_out_as_they_went_in),
+        cmocka_unit_test(data_is_written_sparse_where_that_is_smaller),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

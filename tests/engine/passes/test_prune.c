@@ -230,11 +230,6 @@ static void prune_errors_name_the_tensor_and_the_field(void **state)
     assert_int_equal(err.code, SHR_ERR_INVALID);
     assert_string_equal(err.msg, "prune_unstructured: tensor 'w1': amount: 9 is more than the 8 "
                                  "nonzero weights");
-    assert_null(tiny_run(m, "prune_unstructured", "store=sparse", NULL, &err));
-    assert_int_equal(err.code, SHR_ERR_UNSUPPORTED);
-    assert_string_equal(err.msg,
-                        "prune_unstructured: store: sparse tensors are not supported, only dense");
-
     shr_tensor_set(&shr_graph_find(&m->graph, "w2")->constant, 3, (double)NAN);
     assert_null(tiny_run(m, "prune_unstructured", "", NULL, &err));
     assert_string_equal(err.msg, "prune_unstructured: tensor 'w2': element 3 is not finite");
