@@ -84,9 +84,9 @@ static double reflect(double x, double low, double high)
                       : x;
 }
 
-static double clamp(double x, double low, double high)
+static double clamp(double x, double low, double high) /* NaN: low */
 {
-    return x < low ? low : x > high ? high : x;
+    return !(x > low) ? low : x > high ? high : x;
 }
 
 /* Cubic convolution with a = -0.75, of the four pixels around a place r behind the second. */
@@ -345,26 +345,57 @@ static struct region read_region(const struct shr_op_call *c, const float *roi)
     };
 }
 
-/* The average or the maximum of the samples in a bin; of a maximum the weighted pixels count. */
+struct span {
+    int64_t from, end;
+};
+
+/* The samples of a bin's side that may lie within a pixel of [0, size], out of n, a step apart. */
+static struct span near(double start, double step, int64_t n, int64_t size)
+{
+    if (!(step > 0.0) || !isfinite(start)) {
+        return (struct span){0, n};
+    }
+    const double from = floor((-1.0 - start) / step) - 1.0;
+    const double end = ceil(((double)size - start) / step) + 1.0;
+    return (struct span){(int64_t)clamp(from, 0.0, (double)n), (int64_t)clamp(end, 0.0, (double)n)};
+}
+
+/* The average or the maximum of the samples in a bin; of a maximum the weighted pixels count. What
+ * lies outside counts as 0, and is not visited: a region may be far larger than the image. */
 static float run_bin(const struct region *r, int64_t ph, int64_t pw, const float *x, int64_t h,
                      int64_t w)
 {
-    double sum = 0.0, most = -(double)INFINITY;
-    for (int64_t i = 0; i < r->rows * r->cols; i++) {
-        const double iy = (double)(i / r->cols) + 0.5, ix = (double)(i % r->cols) + 0.5;
-        const double y = r->y + ((double)ph + iy / (double)r->rows) * r->bin_h;
-        const struct bilinear b =
-            between(y, r->x + ((double)pw + ix / (double)r->cols) * r->bin_w, h, w);
-        double largest = -(double)INFINITY;
-        for (int k = 0; k < 4; k++) {
-            const double v = b.weight[k] * (double)x[b.at[k]];
-            sum += v;
-            largest = v > largest ? v : largest;
-        }
-        most = largest > most ? largest : most;
-    }
     const int64_t n = r->rows * r->cols;
-    return n == 0 ? 0.0f : (float)(r->max ? most : sum / (double)n);
+    if (n == 0) {
+        return 0.0f;
+    }
+    const double step_y = r->bin_h / (double)r->rows, step_x = r->bin_w / (double)r->cols;
+    const double y0 = r->y + (double)ph * r->bin_h + 0.5 * step_y;
+    const double x0 = r->x + (double)pw * r->bin_w + 0.5 * step_x;
+    const struct span down = near(y0, step_y, r->rows, h), right = near(x0, step_x, r->cols, w);
+    const bool all = down.end - down.from == r->rows && right.end - right.from == r->cols;
+    double sum = 0.0, most = all ? -(double)INFINITY : 0.0;
+    for (int64_t i = down.from; i < down.end; i++) {
+        for (int64_t j = right.from; j < right.end; j++) {
+            const struct bilinear b =
+                between(y0 + (double)i * step_y, x0 + (double)j * step_x, h, w);
+            for (int k = 0; k < 4; k++) {
+                const double v = b.weight[k] * (double)x[b.at[k]];
+                sum += v;
+                most = v > most ? v : most;
+            }
+        }
+    }
+    return (float)(r->max ? most : sum / (double)n);
+}
+
+/* Samples within the image: as many as asked for, else about one for each pixel. */
+static int64_t roi_macs(const struct shr_node *node, const struct shr_type *in,
+                        const struct shr_type *out)
+{
+    const int64_t ratio = shr_node_int(node, "sampling_ratio", 0);
+    const int64_t sides[2] = {ratio > 0 ? ratio : in[0].dim[2], ratio > 0 ? ratio : in[0].dim[3]};
+    return shr_op_macs(out, 2, sides);
 }
 
 static int roi_forward(const struct shr_op_call *c, struct shr_err *err)
@@ -394,6 +425,6 @@ static const struct shr_op rows[] = {
     {SHR_ROW("GridSample", 16, 0), SHR_SLOTS(2, 2, 1, 1), .infer = grid_infer,
      .setup = shr_op_setup_f32, .forward = grid_forward, SHR_NO_WEIGHT},
     {SHR_ROW("RoiAlign", 10, 0), SHR_SLOTS(3, 3, 1, 1), .infer = roi_infer, .setup = roi_setup,
-     .forward = roi_forward, SHR_NO_WEIGHT},
+     .forward = roi_forward, .macs = roi_macs, SHR_NO_WEIGHT},
 };
 const struct shr_op_family shr_ops_sample = {rows, SHR_COUNT_OF(rows)};
