@@ -352,7 +352,10 @@ struct span {
 /* The samples of a bin's side that may lie within a pixel of [0, size], out of n, a step apart. */
 static struct span near(double start, double step, int64_t n, int64_t size)
 {
-    if (!(step > 0.0) || !isfinite(start)) {
+    if (!isfinite(start) || isnan(step)) {
+        return (struct span){0, 0};
+    }
+    if (step <= 0.0) {
         return (struct span){0, n};
     }
     const double from = floor((-1.0 - start) / step) - 1.0;
