@@ -1,5 +1,5 @@
 /* Runs the checks of every table that this machine offers, or times them with --bench; those of one
- * with --table NAME; --tables lists them. */
+ * with --table NAME, or one check of it with --table NAME CHECK; --tables lists them. */
 #include "checkkernels.h"
 
 #include <stdarg.h>
@@ -207,12 +207,23 @@ static size_t all_tables(struct table *tables, const char *only)
     return kept;
 }
 
-static int run_checks(const struct table *tables, size_t n_tables)
+/* Every check, or the one of that name. */
+static int run_checks(const struct table *tables, size_t n_tables, const char *only)
 {
-    size_t n_checks = SHR_COUNT_OF(checks), number = 0, failed = 0;
-    printf("1..%zu\n", n_checks * n_tables);
+    size_t first = 0, end = SHR_COUNT_OF(checks), number = 0, failed = 0;
+    if (only != NULL) {
+        while (first < end && strcmp(checks[first].name, only) != 0) {
+            first++;
+        }
+        if (first == end) {
+            fprintf(stderr, "no such check: %s\n", only);
+            return 2;
+        }
+        end = first + 1;
+    }
+    printf("1..%zu\n", (end - first) * n_tables);
     for (size_t i = 0; i < n_tables; i++) {
-        for (size_t j = 0; j < n_checks; j++) {
+        for (size_t j = first; j < end; j++) {
             bool good = checks[j].run(&tables[i]);
             failed += !good;
             printf("%sok %zu - %s: %s\n", good ? "" : "not ", ++number, tables[i].name,
@@ -239,7 +250,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "no such table here: %s\n", argv[2]);
         return 2;
     } else {
-        return run_checks(tables, n);
+        return run_checks(tables, n, argc > 3 ? argv[3] : NULL);
     }
     return 0;
 }
