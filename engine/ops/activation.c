@@ -8,6 +8,7 @@
 #include <tgmath.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 /* Two parameters by name, and an expression of x and them; `real` is the type,
  * and functions are those of it (tgmath.h). */
@@ -207,28 +208,29 @@ static int swiglu_setup(struct shr_op_setup *c, struct shr_err *err)
 
 static const struct shr_op rows[] = {
     {ACTIVATION("Celu", 12, celu_forward)},
-    {ACTIVATION("Elu", 6, elu_forward)},
-    {ACTIVATION("Gelu", 20, gelu_forward)},
-    {ACTIVATION("HardSigmoid", 6, hard_sigmoid_forward)},
-    {ACTIVATION("HardSwish", 14, hard_swish_forward)},
-    {ACTIVATION("LeakyRelu", 6, leaky_relu_forward)},
+    {ACTIVATION("Elu", 6, elu_forward), .backward = shr_backward_of_x},
+    {ACTIVATION("Gelu", 20, gelu_forward), .backward = shr_backward_gelu},
+    {ACTIVATION("HardSigmoid", 6, hard_sigmoid_forward), .backward = shr_backward_of_x},
+    {ACTIVATION("HardSwish", 14, hard_swish_forward), .backward = shr_backward_of_x},
+    {ACTIVATION("LeakyRelu", 6, leaky_relu_forward), .backward = shr_backward_of_x},
     {ACTIVATION("Mish", 18, mish_forward)},
-    {ACTIVATION("Relu", 6, relu_forward), .quant_role = SHR_QUANT_PASS},
+    {ACTIVATION("Relu", 6, relu_forward), .backward = shr_backward_of_y,
+     .quant_role = SHR_QUANT_PASS},
     {ACTIVATION("Selu", 6, selu_forward)},
     {ACTIVATION("Shrink", 9, shrink_forward)},
-    {ACTIVATION("Sigmoid", 6, sigmoid_forward)},
-    {ACTIVATION("Softplus", 1, softplus_forward)},
+    {ACTIVATION("Sigmoid", 6, sigmoid_forward), .backward = shr_backward_of_y},
+    {ACTIVATION("Softplus", 1, softplus_forward), .backward = shr_backward_of_x},
     {ACTIVATION("Softsign", 1, softsign_forward)},
     {SHR_ROW("SwiGLU", 28, 0), SHR_SLOTS(2, 2, 1, 1), .infer = swiglu_infer, .setup = swiglu_setup,
      .forward = swiglu_forward, SHR_NO_WEIGHT},
     {ACTIVATION("Swish", 24, swish_forward)},
-    {ACTIVATION("Tanh", 6, tanh_forward)},
+    {ACTIVATION("Tanh", 6, tanh_forward), .backward = shr_backward_of_y},
     {ACTIVATION("ThresholdedRelu", 10, thresholded_relu_forward)},
     {SHR_ROW("Clip", 6, 10), SHR_SLOTS(1, 1, 1, 1), .infer = clip_infer, .setup = shr_op_setup_f32,
-     .forward = clip_forward, SHR_NO_WEIGHT, .quant_role = SHR_QUANT_PASS,
-     .prune_role = SHR_PRUNE_PASS, .in_place = true},
+     .forward = clip_forward, SHR_NO_WEIGHT, .backward = shr_backward_clip,
+     .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS, .in_place = true},
     {SHR_ROW("Clip", 11, 0), SHR_SLOTS(1, 3, 1, 1), .infer = clip_infer, .setup = clip_setup,
-     .forward = clip_forward, SHR_NO_WEIGHT, .quant_role = SHR_QUANT_PASS,
-     .prune_role = SHR_PRUNE_PASS, .in_place = true},
+     .forward = clip_forward, SHR_NO_WEIGHT, .backward = shr_backward_clip,
+     .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS, .in_place = true},
 };
 const struct shr_op_family shr_ops_activation = {rows, SHR_COUNT_OF(rows)};

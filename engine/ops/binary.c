@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 /* One row: y[i] = a[i * sa] op b[i * sb]. */
 typedef void (*row_fn)(int64_t n, const void *a, int64_t sa, const void *b, int64_t sb, void *y);
@@ -370,18 +371,20 @@ static int prelu_forward(const struct shr_op_call *c, struct shr_err *err)
                                                      .setup = setup_, .forward = fn, SHR_NO_WEIGHT
 
 static const struct shr_op rows[] = {
-    {PAIR("Add", 7, add_forward), .quant_role = SHR_QUANT_ARITH, .prune_role = SHR_PRUNE_PASS},
-    {PAIR("Sub", 7, sub_forward), .prune_role = SHR_PRUNE_PASS},
-    {PAIR("Mul", 7, mul_forward), .quant_role = SHR_QUANT_ARITH, .prune_role = SHR_PRUNE_PASS},
-    {PAIR("Div", 7, div_forward), .prune_role = SHR_PRUNE_PASS},
+    {PAIR("Add", 7, add_forward), .backward = shr_backward_add, .quant_role = SHR_QUANT_ARITH,
+     .prune_role = SHR_PRUNE_PASS},
+    {PAIR("Sub", 7, sub_forward), .backward = shr_backward_sub, .prune_role = SHR_PRUNE_PASS},
+    {PAIR("Mul", 7, mul_forward), .backward = shr_backward_mul, .quant_role = SHR_QUANT_ARITH,
+     .prune_role = SHR_PRUNE_PASS},
+    {PAIR("Div", 7, div_forward), .backward = shr_backward_div, .prune_role = SHR_PRUNE_PASS},
     {MANY("Max", 6, setup_numbers, max_forward)},
     {MANY("Mean", 6, setup_reals, mean_forward)},
     {MANY("Min", 6, setup_numbers, min_forward)},
-    {MANY("Sum", 6, setup_numbers, sum_forward)},
+    {MANY("Sum", 6, setup_numbers, sum_forward), .backward = shr_backward_sum},
     {SHR_ROW("Mod", 10, 0), SHR_SLOTS(2, 2, 1, 1), .infer = shr_infer_broadcast,
      .setup = setup_numbers, .forward = mod_forward, SHR_NO_WEIGHT},
     {SHR_ROW("Pow", 7, 0), SHR_SLOTS(2, 2, 1, 1), .infer = pow_infer, .setup = pow_setup,
-     .forward = pow_forward, SHR_NO_WEIGHT},
+     .forward = pow_forward, SHR_NO_WEIGHT, .backward = shr_backward_pow},
     {SHR_ROW("PRelu", 7, 0), SHR_SLOTS(2, 2, 1, 1), .infer = prelu_infer, .setup = prelu_setup,
      .forward = prelu_forward, SHR_NO_WEIGHT},
 };

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 static int cast_infer(struct shr_infer *c, struct shr_err *err)
 {
@@ -167,8 +168,9 @@ static int cast_forward(const struct shr_op_call *c, struct shr_err *err)
 }
 
 static const struct shr_op rows[] = {
-    {SHR_ROW("Cast", 6, 0), SHR_SLOTS(1, 1, 1, 1), .infer = cast_infer, .setup = cast_setup,
-     .forward = cast_forward, SHR_NO_WEIGHT, .halves = true},
+    {SHR_ROW("Cast", 6, 0), SHR_SLOTS(1, 1, 1, 1), .backward = shr_backward_cast,
+     .infer = cast_infer, .setup = cast_setup, .forward = cast_forward, SHR_NO_WEIGHT,
+     .halves = true},
     {SHR_ROW("CastLike", 15, 0), SHR_SLOTS(2, 2, 1, 1), .infer = cast_like_infer,
      .setup = cast_setup, .forward = cast_forward, SHR_NO_WEIGHT, .halves = true},
 };

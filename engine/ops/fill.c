@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 /* ── ConstantOfShape ────────────────────────────────────────────────────────────────────────── */
 
@@ -393,7 +394,8 @@ static const struct shr_op rows[] = {
      .setup = constant_of_shape_setup, .forward = constant_of_shape_forward, SHR_NO_WEIGHT,
      .halves = true},
     {SHR_ROW("Expand", 8, 0), SHR_SLOTS(2, 2, 1, 1), .infer = expand_infer,
-     .setup = shr_op_setup_move, .forward = expand_forward, SHR_NO_WEIGHT, .halves = true},
+     .setup = shr_op_setup_move, .forward = expand_forward, .backward = shr_backward_expand,
+     SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("Pad", 2, 10), SHR_SLOTS(1, 1, 1, 1), .infer = pad_infer, .setup = pad_setup,
      .forward = pad_forward, .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("Pad", 11, 0), SHR_SLOTS(2, 4, 1, 1), .infer = pad_infer, .setup = pad_setup,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 static int compare_infer(struct shr_infer *c, struct shr_err *err)
 {
@@ -179,6 +180,6 @@ static const struct shr_op rows[] = {
     {SHR_ROW("Not", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = shr_infer_same, .setup = bool_setup,
      .forward = not_forward, SHR_NO_WEIGHT, .in_place = true},
     {SHR_ROW("Where", 9, 0), SHR_SLOTS(3, 3, 1, 1), .infer = where_infer, .setup = where_setup,
-     .forward = where_forward, SHR_NO_WEIGHT, .halves = true},
+     .forward = where_forward, .backward = shr_backward_where, SHR_NO_WEIGHT, .halves = true},
 };
 const struct shr_op_family shr_ops_logic = {rows, SHR_COUNT_OF(rows)};

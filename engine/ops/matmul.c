@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 /* ── MatMul ─────────────────────────────────────────────────────────────────────────────────── */
 
@@ -318,10 +319,12 @@ static int64_t gemm_macs(const struct shr_node *node, const struct shr_type *in,
 
 static const struct shr_op rows[] = {
     {SHR_ROW("Gemm", 7, 0), SHR_SLOTS(2, 3, 1, 1), .infer = gemm_infer, .setup = gemm_setup,
-     .forward = gemm_forward, .quant_role = SHR_QUANT_WEIGHTED, .prune_role = SHR_PRUNE_WEIGHTED,
-     .weight_slot = 1, .bias_slot = 2, .macs = gemm_macs, .packs = 1 << 1},
+     .forward = gemm_forward, .backward = shr_backward_gemm, .quant_role = SHR_QUANT_WEIGHTED,
+     .prune_role = SHR_PRUNE_WEIGHTED, .weight_slot = 1, .bias_slot = 2, .macs = gemm_macs,
+     .packs = 1 << 1},
     {SHR_ROW("MatMul", 1, 0), SHR_SLOTS(2, 2, 1, 1), .infer = matmul_infer, .setup = matmul_setup,
-     .forward = matmul_forward, .quant_role = SHR_QUANT_WEIGHTED, .prune_role = SHR_PRUNE_WEIGHTED,
-     .weight_slot = 1, .bias_slot = -1, .macs = matmul_macs, .packs = 1 << 1},
+     .forward = matmul_forward, .backward = shr_backward_matmul, .quant_role = SHR_QUANT_WEIGHTED,
+     .prune_role = SHR_PRUNE_WEIGHTED, .weight_slot = 1, .bias_slot = -1, .macs = matmul_macs,
+     .packs = 1 << 1},
 };
 const struct shr_op_family shr_ops_matmul = {rows, SHR_COUNT_OF(rows)};

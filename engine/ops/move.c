@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 /* ── Transpose ──────────────────────────────────────────────────────────────────────────────── */
 
@@ -433,15 +434,20 @@ static int gather_forward(const struct shr_op_call *c, struct shr_err *err)
         .infer = infer_, .setup = shr_op_setup_move, .forward = fn, SHR_NO_WEIGHT, .halves = true
 
 static const struct shr_op rows[] = {
-    {MOVE("Concat", 4, 0, 1, -1, 1, concat_infer, concat_forward), .quant_role = SHR_QUANT_ARITH,
-     .prune_role = SHR_PRUNE_PASS},
+    {MOVE("Concat", 4, 0, 1, -1, 1, concat_infer, concat_forward), .backward = shr_backward_concat,
+     .quant_role = SHR_QUANT_ARITH, .prune_role = SHR_PRUNE_PASS},
     {SHR_ROW("Gather", 1, 0), SHR_SLOTS(2, 2, 1, 1), .infer = gather_infer, .setup = gather_setup,
-     .forward = gather_forward, SHR_NO_WEIGHT, .halves = true},
-    {MOVE("Slice", 1, 9, 1, 1, 1, slice_infer, slice_forward), .quant_role = SHR_QUANT_PASS},
-    {MOVE("Slice", 10, 0, 3, 5, 1, slice_infer, slice_forward), .quant_role = SHR_QUANT_PASS},
-    {MOVE("Split", 2, 12, 1, 1, -1, split_infer, split_forward), .quant_role = SHR_QUANT_PASS},
-    {MOVE("Split", 13, 0, 1, 2, -1, split_infer, split_forward), .quant_role = SHR_QUANT_PASS},
+     .forward = gather_forward, .backward = shr_backward_gather, SHR_NO_WEIGHT, .halves = true},
+    {MOVE("Slice", 1, 9, 1, 1, 1, slice_infer, slice_forward), .backward = shr_backward_slice,
+     .quant_role = SHR_QUANT_PASS},
+    {MOVE("Slice", 10, 0, 3, 5, 1, slice_infer, slice_forward), .backward = shr_backward_slice,
+     .quant_role = SHR_QUANT_PASS},
+    {MOVE("Split", 2, 12, 1, 1, -1, split_infer, split_forward), .backward = shr_backward_split,
+     .quant_role = SHR_QUANT_PASS},
+    {MOVE("Split", 13, 0, 1, 2, -1, split_infer, split_forward), .backward = shr_backward_split,
+     .quant_role = SHR_QUANT_PASS},
     {MOVE("Transpose", 1, 0, 1, 1, 1, transpose_infer, transpose_forward),
-     .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS},
+     .backward = shr_backward_transpose, .quant_role = SHR_QUANT_PASS,
+     .prune_role = SHR_PRUNE_PASS},
 };
 const struct shr_op_family shr_ops_move = {rows, SHR_COUNT_OF(rows)};

@@ -1,8 +1,8 @@
 /* Operators: one row each, found by domain, name and opset.
  *
  * A row says how types flow (infer), what is prepared once for fixed shapes (setup), how values
- * flow (forward), and what passes may do with the operator (roles). No code outside the table
- * switches on operator names to decide one of these.
+ * flow (forward), how gradients flow (backward, see grad.h), and what passes may do with the
+ * operator (roles). No code outside the table switches on operator names to decide one of these.
  *
  * forward never allocates: what it needs beside inputs and outputs was asked for in setup. */
 #ifndef SHR_OPS_OP_H
@@ -81,6 +81,8 @@ enum shr_prune_role {
     SHR_PRUNE_PASS,     /* channels go through */
 };
 
+struct shr_grad; /* ops/grad.h */
+
 struct shr_op {
     const char *domain, *name; /* domain "" = ai.onnx */
     int since, until;          /* opsets that the row covers; until 0 = no end known */
@@ -100,6 +102,8 @@ struct shr_op {
     /* Slots: the first *_min must be given, *_max = most slots (-1 = any number, 0 with a min of 0
      * = not checked). shr_model_infer checks them, so rows may read what must be there. */
     signed char in_min, in_max, out_min, out_max;
+    /* Emits the gradients of the inputs, for training; NULL = the operator has none. */
+    int (*backward)(struct shr_grad *g, struct shr_err *err);
 };
 
 /* Rows of one family; the row of an operator whose meaning changed stands once a meaning. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 /* ── Shapes ─────────────────────────────────────────────────────────────────────────────────── */
 
@@ -356,29 +357,30 @@ static int arg_min_forward(const struct shr_op_call *c, struct shr_err *err)
 }
 
 /* Axes as an attribute until the opset before input_since, as an input from then on. */
-#define REDUCE(name, input_since, setup_, fn)                                                      \
+#define REDUCE(name, input_since, setup_, fn, back)                                                \
     {SHR_ROW(name, 1, input_since - 1),                                                            \
      SHR_SLOTS(1, 1, 1, 1),                                                                        \
      .infer = reduce_infer,                                                                        \
      .setup = setup_,                                                                              \
      .forward = fn,                                                                                \
+     .backward = back,                                                                             \
      SHR_NO_WEIGHT},                                                                               \
     {                                                                                              \
         SHR_ROW(name, input_since, 0), SHR_SLOTS(1, 2, 1, 1),                                      \
-            .infer = reduce_infer, .setup = setup_, .forward = fn, SHR_NO_WEIGHT                   \
+            .infer = reduce_infer, .setup = setup_, .forward = fn, .backward = back, SHR_NO_WEIGHT \
     }
 
 static const struct shr_op rows[] = {
-    REDUCE("ReduceL1", 18, wide_setup, sum_abs_forward),
-    REDUCE("ReduceL2", 18, wide_setup, l2_forward),
-    REDUCE("ReduceLogSum", 18, wide_setup, log_sum_forward),
-    REDUCE("ReduceLogSumExp", 18, log_sum_exp_setup, log_sum_exp_forward),
-    REDUCE("ReduceMax", 18, ordered_setup, max_forward),
-    REDUCE("ReduceMean", 18, numbers_setup, mean_forward),
-    REDUCE("ReduceMin", 18, ordered_setup, min_forward),
-    REDUCE("ReduceProd", 18, numbers_setup, prod_forward),
-    REDUCE("ReduceSum", 13, numbers_setup, sum_forward),
-    REDUCE("ReduceSumSquare", 18, numbers_setup, sum_square_forward),
+    REDUCE("ReduceL1", 18, wide_setup, sum_abs_forward, NULL),
+    REDUCE("ReduceL2", 18, wide_setup, l2_forward, NULL),
+    REDUCE("ReduceLogSum", 18, wide_setup, log_sum_forward, NULL),
+    REDUCE("ReduceLogSumExp", 18, log_sum_exp_setup, log_sum_exp_forward, NULL),
+    REDUCE("ReduceMax", 18, ordered_setup, max_forward, NULL),
+    REDUCE("ReduceMean", 18, numbers_setup, mean_forward, shr_backward_reduce_mean),
+    REDUCE("ReduceMin", 18, ordered_setup, min_forward, NULL),
+    REDUCE("ReduceProd", 18, numbers_setup, prod_forward, NULL),
+    REDUCE("ReduceSum", 13, numbers_setup, sum_forward, shr_backward_reduce_sum),
+    REDUCE("ReduceSumSquare", 18, numbers_setup, sum_square_forward, NULL),
     {SHR_ROW("ArgMax", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = arg_infer, .setup = arg_setup,
      .forward = arg_max_forward, SHR_NO_WEIGHT},
     {SHR_ROW("ArgMin", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = arg_infer, .setup = arg_setup,

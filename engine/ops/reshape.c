@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 static int move_forward(const struct shr_op_call *c, struct shr_err *err)
 {
@@ -378,7 +379,7 @@ static void constant_finish(void *state)
     SHR_ROW(name, since, until), SHR_SLOTS(in_min, in_max, 1, 1),                                  \
         .infer = infer_, .setup = shr_op_setup_move, .forward = move_forward, SHR_NO_WEIGHT,       \
         .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS, .in_place = true,              \
-        .halves = true
+        .halves = true, .backward = shr_backward_same
 
 static const struct shr_op rows[] = {
     {MOVE("Flatten", 1, 0, 1, 1, flatten_infer)},
@@ -390,7 +391,8 @@ static const struct shr_op rows[] = {
     {MOVE("Unsqueeze", 13, 0, 2, 2, unsqueeze_infer)},
     {SHR_ROW("Dropout", 7, 0), SHR_SLOTS(1, 3, 1, 2), .infer = dropout_infer,
      .setup = dropout_setup, .forward = dropout_forward, SHR_NO_WEIGHT,
-     .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS, .in_place = true, .halves = true},
+     .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS, .in_place = true, .halves = true,
+     .backward = shr_backward_same},
     {SHR_ROW("Shape", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = shape_infer, .forward = shape_forward,
      SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("Size", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = size_infer, .forward = size_forward,

@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 static int64_t axis_of(const struct shr_node *node, int64_t opset)
 {
@@ -101,8 +102,10 @@ static int log_softmax_forward(const struct shr_op_call *c, struct shr_err *err)
 
 static const struct shr_op rows[] = {
     {SHR_ROW("LogSoftmax", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = softmax_infer,
-     .setup = shr_op_setup_f32, .forward = log_softmax_forward, SHR_NO_WEIGHT, .in_place = true},
+     .setup = shr_op_setup_f32, .forward = log_softmax_forward, SHR_NO_WEIGHT,
+     .backward = shr_backward_softmax, .in_place = true},
     {SHR_ROW("Softmax", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = softmax_infer,
-     .setup = shr_op_setup_f32, .forward = softmax_forward, SHR_NO_WEIGHT, .in_place = true},
+     .setup = shr_op_setup_f32, .forward = softmax_forward, SHR_NO_WEIGHT,
+     .backward = shr_backward_softmax, .in_place = true},
 };
 const struct shr_op_family shr_ops_softmax = {rows, SHR_COUNT_OF(rows)};

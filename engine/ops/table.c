@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "ops/grad.h"
+
 /* clang-format off */
 static const struct shr_op_family *const families[] = {
 #define X(name) &shr_ops_##name,
@@ -35,11 +37,17 @@ void shr_model_resolve(struct shr_model *model)
     }
 }
 
+/* Rows that models have; those of training stand in graphs of the engine alone. */
+static bool is_public(const struct shr_op_family *family)
+{
+    return family->n == 0 || strcmp(family->rows[0].domain, SHR_TRAIN_DOMAIN) != 0;
+}
+
 size_t shr_op_count(void)
 {
     size_t n = 0;
     for (size_t f = 0; f < SHR_COUNT_OF(families); f++) {
-        n += families[f]->n;
+        n += is_public(families[f]) ? families[f]->n : 0;
     }
     return n;
 }
@@ -47,11 +55,12 @@ size_t shr_op_count(void)
 struct shr_op_info shr_op_at(size_t i)
 {
     for (size_t f = 0; f < SHR_COUNT_OF(families); f++) {
-        if (i < families[f]->n) {
+        const size_t n = is_public(families[f]) ? families[f]->n : 0;
+        if (i < n) {
             const struct shr_op *row = &families[f]->rows[i];
             return (struct shr_op_info){row->domain, row->name, row->since, row->until};
         }
-        i -= families[f]->n;
+        i -= n;
     }
     return (struct shr_op_info){0};
 }

@@ -6,6 +6,7 @@
 #include <tgmath.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 /* A forward whose body is an expression of x, whose functions are those of its type (tgmath.h). */
 #define REAL_LOOP(T, EXPR)                                                                         \
@@ -125,35 +126,35 @@ static int signed_setup(struct shr_op_setup *c, struct shr_err *err)
     return shr_op_want(c, 0, SHR_SIGNED_INTS | SHR_BIT(F32) | SHR_BIT(F64), err);
 }
 
-#define UNARY(name, since, setup_, fn)                                                             \
+#define UNARY(name, since, setup_, fn, back)                                                       \
     {                                                                                              \
         SHR_ROW(name, since, 0), SHR_SLOTS(1, 1, 1, 1),                                            \
             .infer = shr_infer_same, .setup = setup_, .forward = fn, SHR_NO_WEIGHT,                \
-            .prune_role = SHR_PRUNE_PASS, .in_place = true                                         \
+            .prune_role = SHR_PRUNE_PASS, .in_place = true, .backward = back                       \
     }
 
 static const struct shr_op rows[] = {
-    UNARY("Abs", 6, numbers_setup, abs_forward),
-    UNARY("Acos", 7, real_setup, acos_forward),
-    UNARY("Acosh", 9, real_setup, acosh_forward),
-    UNARY("Asin", 7, real_setup, asin_forward),
-    UNARY("Asinh", 9, real_setup, asinh_forward),
-    UNARY("Atan", 7, real_setup, atan_forward),
-    UNARY("Atanh", 9, real_setup, atanh_forward),
-    UNARY("Ceil", 6, real_setup, ceil_forward),
-    UNARY("Cos", 7, real_setup, cos_forward),
-    UNARY("Cosh", 9, real_setup, cosh_forward),
-    UNARY("Erf", 9, real_setup, erf_forward),
-    UNARY("Exp", 6, real_setup, exp_forward),
-    UNARY("Floor", 6, real_setup, floor_forward),
-    UNARY("Log", 6, real_setup, log_forward),
-    UNARY("Neg", 6, signed_setup, neg_forward),
-    UNARY("Reciprocal", 6, real_setup, reciprocal_forward),
-    UNARY("Round", 11, real_setup, round_forward),
-    UNARY("Sign", 9, numbers_setup, sign_forward),
-    UNARY("Sin", 7, real_setup, sin_forward),
-    UNARY("Sinh", 9, real_setup, sinh_forward),
-    UNARY("Sqrt", 6, real_setup, sqrt_forward),
-    UNARY("Tan", 7, real_setup, tan_forward),
+    UNARY("Abs", 6, numbers_setup, abs_forward, shr_backward_abs),
+    UNARY("Acos", 7, real_setup, acos_forward, NULL),
+    UNARY("Acosh", 9, real_setup, acosh_forward, NULL),
+    UNARY("Asin", 7, real_setup, asin_forward, NULL),
+    UNARY("Asinh", 9, real_setup, asinh_forward, NULL),
+    UNARY("Atan", 7, real_setup, atan_forward, NULL),
+    UNARY("Atanh", 9, real_setup, atanh_forward, NULL),
+    UNARY("Ceil", 6, real_setup, ceil_forward, NULL),
+    UNARY("Cos", 7, real_setup, cos_forward, NULL),
+    UNARY("Cosh", 9, real_setup, cosh_forward, NULL),
+    UNARY("Erf", 9, real_setup, erf_forward, shr_backward_erf),
+    UNARY("Exp", 6, real_setup, exp_forward, shr_backward_exp),
+    UNARY("Floor", 6, real_setup, floor_forward, NULL),
+    UNARY("Log", 6, real_setup, log_forward, shr_backward_log),
+    UNARY("Neg", 6, signed_setup, neg_forward, shr_backward_neg),
+    UNARY("Reciprocal", 6, real_setup, reciprocal_forward, shr_backward_reciprocal),
+    UNARY("Round", 11, real_setup, round_forward, NULL),
+    UNARY("Sign", 9, numbers_setup, sign_forward, NULL),
+    UNARY("Sin", 7, real_setup, sin_forward, NULL),
+    UNARY("Sinh", 9, real_setup, sinh_forward, NULL),
+    UNARY("Sqrt", 6, real_setup, sqrt_forward, shr_backward_sqrt),
+    UNARY("Tan", 7, real_setup, tan_forward, NULL),
 };
 const struct shr_op_family shr_ops_unary = {rows, SHR_COUNT_OF(rows)};
