@@ -16,7 +16,8 @@ int shr__fuse(struct shr_model *model, struct shr_err *err) SHR_MUSTCHECK;
 /* ── Rows ───────────────────────────────────────────────────────────────────────────────────── */
 
 /* float32: act((x · w + bias) * scale + shift + residual). All but x and residual are constant,
- * all but x and w may be omitted; bias, scale and shift have one element a channel of the output.
+ * and w and bias of a convolution without scale; all but x and w may be omitted; bias, scale and
+ * shift have one element a channel of the output.
  * Attributes: act, act_lo, act_hi of enum shr_act. */
 enum {
     SHR__F_X,

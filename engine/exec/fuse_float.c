@@ -1,5 +1,5 @@
-/* Float fusing: a product with constant weights takes up what follows it: its bias, the scale of a
- * BatchNormalization, the Add of another branch, an activation. */
+/* Float fusing: a product takes up what follows it: its bias, the scale of a BatchNormalization
+ * where its weights are constant, the Add of another branch, an activation. */
 #include "exec/fuse.h"
 
 static bool is_plain_gemm(const struct shr_node *node)
@@ -20,6 +20,7 @@ struct product {
     const struct shr_op *row;
     struct shr_value *in[SHR__F_SLOTS];
     int64_t channels;
+    bool live; /* weights that come with every run: nothing is multiplied into them */
     struct shr_node *taken[4]; /* in order */
     size_t n_taken;
     struct shr_node *last; /* the product, or the last one taken */
@@ -46,15 +47,23 @@ static bool read_linear(struct shr_node *node, struct product *p)
     return bias == NULL || shr__fuse_is_row(bias, p->channels);
 }
 
+static bool is_empty(const struct shr_value *v)
+{
+    int64_t n = 0;
+    return !shr_dims_count(v->type.rank, v->type.dim, &n) || n == 0;
+}
+
 static bool read_conv(struct shr_node *node, struct product *p)
 {
     const struct shr_value *x = shr_node_in(node, 0), *bias = shr_node_in(node, 2);
-    if (!shr_node_is(node, "Conv") || !has_constant_weight(node) || x->type.rank < 3 ||
-        x->type.rank > 4 || (bias != NULL && !shr_value_is_constant(bias))) {
+    const struct shr_value *w = shr_node_in(node, 1);
+    if (!shr_node_is(node, "Conv") || x->type.rank < 3 || x->type.rank > 4 ||
+        !shr__fuse_is_f32(x) || !shr__fuse_is_f32(w) || is_empty(x) || is_empty(w)) {
         return false;
     }
     p->row = &shr__fused_conv;
-    p->channels = shr_node_in(node, 1)->constant.dim[0];
+    p->channels = w->type.dim[0];
+    p->live = !shr_value_is_constant(w) || (bias != NULL && !shr_value_is_constant(bias));
     return true;
 }
 
@@ -79,7 +88,7 @@ static void take_scale(struct product *p)
 {
     struct shr_value *y = shr_node_out(p->last, 0);
     struct shr_node *scale = shr_value_single_use(y);
-    if (shr__fuse_is(scale, &shr__fused_affine) &&
+    if (!p->live && shr__fuse_is(scale, &shr__fused_affine) &&
         (p->row == &shr__fused_conv || y->type.rank == 2)) {
         p->in[SHR__F_SCALE] = shr_node_in(scale, 1);
         p->in[SHR__F_SHIFT] = shr_node_in(scale, 2);

@@ -1,9 +1,13 @@
 /* Fused convolutions, float and int8, of NHWC images; see fuse.h. */
+#include <string.h>
+
 #include "exec/fused.h"
 
 struct conv {
     const struct shr_kernels *kernels;
     struct shr_conv_f32 *f32;
+    bool live_w, live_bias; /* they come with every run; the other does not change */
+    const float *bias;
     struct shr_conv_i8 *i8;
     int32_t x_zero;
 };
@@ -18,6 +22,19 @@ static int read_shape(const struct shr_op_setup *c, size_t w_slot, struct shr_co
     if (rc == 0) {
         *ret = shr_window_conv(&win, x->dim[0], x->dim[x->rank - 1], y->dim[y->rank - 1],
                                shr_node_int(c->node, "group", 1));
+    }
+    return rc;
+}
+
+/* The plan gives constants back that setup has seen. */
+static int keep_bias(const struct shr_op_setup *c, const float *bias, int64_t n, const float **ret,
+                     struct shr_err *err)
+{
+    float *copy = NULL;
+    int rc = shr__fused_memory(c, (size_t)n, sizeof *copy, &copy, err);
+    if (rc == 0) {
+        memcpy(copy, bias, (size_t)n * sizeof *copy);
+        *ret = copy;
     }
     return rc;
 }
@@ -44,7 +61,15 @@ static int conv_setup(struct shr_op_setup *c, struct shr_err *err)
     if (rc != 0) {
         return rc;
     }
+    conv->live_w = w->data == NULL;
+    conv->live_bias = c->in[SHR__F_BIAS] != NULL && c->in[SHR__F_BIAS]->data == NULL;
     spec.w = scaled != NULL ? scaled : w->data;
+    if (conv->live_w && spec.bias != NULL) {
+        rc = keep_bias(c, spec.bias, w->dim[0], &conv->bias, err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
     conv->kernels = c->kernels;
     conv->f32 = c->kernels->conv_f32_new(&spec, &c->scratch);
     shr_mem_free(scaled);
@@ -57,6 +82,10 @@ static int conv_forward(const struct shr_op_call *c, struct shr_err *err)
     (void)err;
     const struct conv *conv = c->state;
     const struct shr_tensor *residual = c->in[SHR__F_RESIDUAL];
+    if (conv->live_w || conv->live_bias) {
+        c->kernels->conv_f32_load(conv->f32, conv->live_w ? c->in[SHR__F_W]->data : NULL,
+                                  conv->live_bias ? c->in[SHR__F_BIAS]->data : conv->bias);
+    }
     c->kernels->conv_f32_run(conv->f32, c->in[0]->data, residual == NULL ? NULL : residual->data,
                              c->out[0]->data, c->scratch, c->team);
     return SHR_OK;

@@ -14,7 +14,8 @@
     .act_f32 = shr__act_f32_##isa, .softmax_f32 = shr__softmax_f32_##isa,                          \
     .layernorm_f32 = shr__layernorm_f32_##isa, .scale_f32 = shr__scale_f32_##isa,                  \
     .maxpool_f32 = shr__maxpool_f32_##isa, .avgpool_f32 = shr__avgpool_f32_##isa,                  \
-    .conv_f32_run = shr__conv_f32_run, .conv_f32_free = shr__conv_f32_free,
+    .conv_f32_load = shr__conv_f32_load, .conv_f32_run = shr__conv_f32_run,                        \
+    .conv_f32_free = shr__conv_f32_free,
 
 /* The entries of SHR__I8_ENTRIES */
 #define I8_ENTRIES(isa)                                                                            \

@@ -169,14 +169,18 @@ static void conv_free(struct shr_conv_f32 *base)
 
 /* ── Preparation ────────────────────────────────────────────────────────────────────────────── */
 
-float *VF_NAME(copy_bias)(const struct shr_conv_f32_spec *spec)
+float *VF_NAME(bias_new)(const struct shr_conv_f32_spec *spec)
 {
-    const size_t oc = (size_t)spec->shape.oc;
-    float *bias = shr_mem_new(f32_padded(oc), sizeof *bias);
-    if (bias != NULL && spec->bias != NULL) {
-        memcpy(bias, spec->bias, oc * sizeof *bias);
+    return shr_mem_new(f32_padded((size_t)spec->shape.oc), sizeof(float));
+}
+
+void VF_NAME(bias_load)(size_t oc, const float *bias, float *to)
+{
+    if (bias == NULL) {
+        memset(to, 0, oc * sizeof *to);
+    } else {
+        memcpy(to, bias, oc * sizeof *to);
     }
-    return bias;
 }
 
 /* Can the product read x itself? */
@@ -211,18 +215,28 @@ static bool make_pieces(struct conv *conv)
     return conv->pieces != NULL;
 }
 
-/* w (oc, c/groups, kh, kw) to packed (kh, kw, c/groups) x oc of each group */
-static bool make_weights(struct conv *conv, const float *w)
+/* Room for packed weights, with zeros where vectors are not whole. */
+static bool make_room(struct conv *conv)
 {
+    const size_t size = conv->k * f32_padded(conv->og);
+    const size_t bytes = (size_t)conv->s.groups * size * sizeof *conv->w;
+    conv->w = shr_mem_aligned(bytes + 1);
+    if (conv->w != NULL && conv->og % VF != 0) {
+        memset(conv->w, 0, bytes);
+    }
+    return conv->w != NULL;
+}
+
+/* w (oc, c/groups, kh, kw) to packed (kh, kw, c/groups) x oc of each group */
+static void conv_load(struct shr_conv_f32 *base, const float *w, const float *bias)
+{
+    struct conv *conv = (struct conv *)base;
     const struct shr_conv_shape *s = &conv->s;
     const size_t cg = (size_t)(s->c / s->groups), taps = (size_t)(s->kh * s->kw), k = conv->k;
-    const size_t size = k * f32_padded(conv->og), bytes = (size_t)s->groups * size * sizeof *w;
-    conv->w = shr_mem_aligned(bytes + 1);
-    if (conv->w == NULL) {
-        return false;
-    }
-    if (conv->og % VF != 0) {
-        memset(conv->w, 0, bytes);
+    const size_t size = k * f32_padded(conv->og);
+    VF_NAME(bias_load)((size_t)s->oc, bias, conv->bias);
+    if (w == NULL) {
+        return;
     }
     for (size_t oc = 0; oc < (size_t)s->oc; oc++) {
         const size_t j = oc % conv->og;
@@ -234,7 +248,6 @@ static bool make_weights(struct conv *conv, const float *w)
             }
         }
     }
-    return true;
 }
 
 /* Chunks for the caches, smaller ones when there are threads to share them. */
@@ -274,7 +287,7 @@ static struct shr_conv_f32 *direct_new(const struct shr_conv_f32_spec *spec, siz
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run = conv_run, .free = conv_free};
+    conv->base = (struct shr_conv_f32){.run = conv_run, .load = conv_load, .free = conv_free};
     conv->s = *s;
     conv->act = f32_act_of(spec);
     conv->k = (size_t)(s->c / s->groups * s->kh * s->kw);
@@ -283,10 +296,13 @@ static struct shr_conv_f32 *direct_new(const struct shr_conv_f32_spec *spec, siz
     conv->line =
         (size_t)s->c * (conv->pad ? (size_t)((s->ow - 1) * s->stride_w + (s->kw - 1) * s->dil_w + 1)
                                   : (size_t)s->w);
-    conv->bias = VF_NAME(copy_bias)(spec);
-    if (conv->bias == NULL || !make_pieces(conv) || !make_weights(conv, spec->w)) {
+    conv->bias = VF_NAME(bias_new)(spec);
+    if (conv->bias == NULL || !make_pieces(conv) || !make_room(conv)) {
         conv_free(&conv->base);
         return NULL;
+    }
+    if (spec->w != NULL) {
+        conv_load(&conv->base, spec->w, spec->bias);
     }
     make_chunks(conv, threads);
     size_t rows = conv->pad ? rows_needed(s, conv->chunk / (size_t)s->ow) : 0;

@@ -13,8 +13,9 @@ struct shr_conv_f32 *VF_NAME(winograd_new)(const struct shr_conv_f32_spec *spec,
 /* The output tile by which Winograd's algorithm is the fastest, 2 or 4, or 0 if it is not. */
 int VF_NAME(winograd_tile)(const struct shr_conv_f32_spec *spec);
 
-/* oc floats, the bias or zeros, with zeros up to whole vectors; NULL = out of memory */
-float *VF_NAME(copy_bias)(const struct shr_conv_f32_spec *spec);
+/* oc zeros, up to whole vectors, for a bias; NULL = out of memory */
+float *VF_NAME(bias_new)(const struct shr_conv_f32_spec *spec);
+void VF_NAME(bias_load)(size_t oc, const float *bias, float *to); /* bias NULL = zeros */
 
 SHR_INLINE size_t f32_round(size_t n, size_t to)
 {

@@ -241,6 +241,20 @@ static void conv_free(struct shr_conv_f32 *base)
     shr_mem_free(conv);
 }
 
+/* from (c, 1, kh, kw) */
+static void conv_load(struct shr_conv_f32 *base, const float *w, const float *bias)
+{
+    struct conv *conv = (struct conv *)base;
+    const size_t c = (size_t)conv->s.c, taps = (size_t)(conv->s.kh * conv->s.kw);
+    VF_NAME(bias_load)(c, bias, conv->bias);
+    if (w == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < c * taps; i++) {
+        conv->w[i % taps * f32_padded(c) + i / taps] = w[i];
+    }
+}
+
 struct shr_conv_f32 *VF_NAME(depthwise_new)(const struct shr_conv_f32_spec *spec,
                                             size_t *ret_scratch)
 {
@@ -249,18 +263,18 @@ struct shr_conv_f32 *VF_NAME(depthwise_new)(const struct shr_conv_f32_spec *spec
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run = conv_run, .free = conv_free};
+    conv->base = (struct shr_conv_f32){.run = conv_run, .load = conv_load, .free = conv_free};
     conv->s = spec->shape;
     conv->act = f32_act_of(spec);
     f32_bounds(&conv->act, &conv->lo, &conv->hi);
-    conv->bias = VF_NAME(copy_bias)(spec);
+    conv->bias = VF_NAME(bias_new)(spec);
     conv->w = shr_mem_new(taps * f32_padded(c), sizeof *conv->w);
     if (conv->bias == NULL || conv->w == NULL) {
         conv_free(&conv->base);
         return NULL;
     }
-    for (size_t i = 0; i < c * taps; i++) { /* from (c, 1, kh, kw) */
-        conv->w[i % taps * f32_padded(c) + i / taps] = spec->w[i];
+    if (spec->w != NULL) {
+        conv_load(&conv->base, spec->w, spec->bias);
     }
     *ret_scratch = 0;
     return &conv->base;

@@ -379,11 +379,15 @@ SHR_INLINE void transform_filters(const size_t side, const float *w, size_t next
 }
 
 /* w (oc, c, 3, 3) to u (points) packed (c, oc) */
-static bool make_weights(struct conv *conv, const float *w)
+static void conv_load(struct shr_conv_f32 *base, const float *w, const float *bias)
 {
+    struct conv *conv = (struct conv *)base;
     const size_t c = (size_t)conv->s.c, oc = (size_t)conv->s.oc, size = c * oc;
-    conv->u = shr_mem_aligned(conv->points * size * sizeof *conv->u);
-    for (size_t j = 0; j < oc && conv->u != NULL; j += VF) {
+    VF_NAME(bias_load)(oc, bias, conv->bias);
+    if (w == NULL) {
+        return;
+    }
+    for (size_t j = 0; j < oc; j += VF) {
         for (size_t i = 0; i < c; i++) {
             const float *from = w + (j * c + i) * 9;
             float *to = conv->u + f32_packed_at(c, oc, i, j);
@@ -394,7 +398,6 @@ static bool make_weights(struct conv *conv, const float *w)
             }
         }
     }
-    return conv->u != NULL;
 }
 
 /* Into how many blocks the tiles go. Blocks that stay in the second cache read the weights again
@@ -417,7 +420,7 @@ struct shr_conv_f32 *VF_NAME(winograd_new)(const struct shr_conv_f32_spec *spec,
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run = conv_run, .free = conv_free};
+    conv->base = (struct shr_conv_f32){.run = conv_run, .load = conv_load, .free = conv_free};
     conv->s = spec->shape;
     conv->act = f32_act_of(spec);
     conv->tile = (size_t)tile;
@@ -426,10 +429,14 @@ struct shr_conv_f32 *VF_NAME(winograd_new)(const struct shr_conv_f32_spec *spec,
     conv->across = ((size_t)conv->s.ow + conv->tile - 1) / conv->tile;
     conv->down = ((size_t)conv->s.oh + conv->tile - 1) / conv->tile;
     conv->tiles = (size_t)conv->s.n * conv->across * conv->down;
-    conv->bias = VF_NAME(copy_bias)(spec);
-    if (conv->bias == NULL || !make_weights(conv, spec->w)) {
+    conv->bias = VF_NAME(bias_new)(spec);
+    conv->u = shr_mem_aligned(conv->points * (size_t)(conv->s.c * conv->s.oc) * sizeof *conv->u);
+    if (conv->bias == NULL || conv->u == NULL) {
         conv_free(&conv->base);
         return NULL;
+    }
+    if (spec->w != NULL) {
+        conv_load(&conv->base, spec->w, spec->bias);
     }
     const size_t n = count_blocks(&conv->s, conv->points, conv->tiles);
     conv->shared = n < threads;

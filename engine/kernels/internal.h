@@ -166,10 +166,12 @@ SHR__I8_ENTRIES(avx512vnni)
 struct shr_conv_f32 {
     void (*run)(const struct shr_conv_f32 *conv, const float *x, const float *residual, float *y,
                 void *scratch, struct shr_team *team);
+    void (*load)(struct shr_conv_f32 *conv, const float *w, const float *bias);
     void (*free)(struct shr_conv_f32 *conv);
 };
 void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, const float *residual,
                        float *y, void *scratch, struct shr_team *team);
+void shr__conv_f32_load(struct shr_conv_f32 *conv, const float *w, const float *bias);
 void shr__conv_f32_free(struct shr_conv_f32 *conv);
 
 void shr__maxpool_u8_ref(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);

@@ -79,7 +79,7 @@ struct shr_conv_shape { /* 2-D; 1-D has h = kh = oh = 1; of a pool oc = c and gr
 /* Convolution of float NHWC images: y = act(conv(x) + bias + residual). */
 struct shr_conv_f32_spec {
     struct shr_conv_shape shape; /* any groups, strides, dilations and paddings */
-    const float *w;              /* (oc, c/groups, kh, kw) */
+    const float *w;              /* (oc, c/groups, kh, kw); NULL = conv_f32_load gives them */
     const float *bias;           /* (oc) or NULL */
     enum shr_act act;
     float act_lo, act_hi;
@@ -162,6 +162,8 @@ struct shr_kernels {
      * given to run. x (n, h, w, c); residual like y, or NULL; y (n, oh, ow, oc), which may be the
      * residual. team: NULL, or at most the threads of the spec. */
     struct shr_conv_f32 *(*conv_f32_new)(const struct shr_conv_f32_spec *spec, size_t *ret_scratch);
+    /* Other weights, as in the spec; w NULL = those that it has, bias NULL = zeros. */
+    void (*conv_f32_load)(struct shr_conv_f32 *conv, const float *w, const float *bias);
     void (*conv_f32_run)(const struct shr_conv_f32 *conv, const float *x, const float *residual,
                          float *y, void *scratch, struct shr_team *team);
     void (*conv_f32_free)(struct shr_conv_f32 *conv);

@@ -105,17 +105,19 @@ static void conv_free(struct shr_conv_f32 *base)
     shr_mem_free(conv);
 }
 
-static void pack(struct conv *conv, const float *w)
+static void conv_load(struct shr_conv_f32 *base, const float *w, const float *bias)
 {
+    struct conv *conv = (struct conv *)base;
     const struct shr_conv_shape *s = &conv->spec.shape;
     int64_t cg = s->c / s->groups, taps = s->kh * s->kw;
     int64_t og = conv->depthwise ? s->oc : s->oc / s->groups;
     for (int64_t oc = 0; oc < s->oc; oc++) {
         for (int64_t c = 0; c < cg; c++) {
-            for (int64_t t = 0; t < taps; t++, w++) {
-                conv->w[((oc / og * taps + t) * cg + c) * og + oc % og] = *w;
+            for (int64_t t = 0; t < taps && w != NULL; t++) {
+                conv->w[((oc / og * taps + t) * cg + c) * og + oc % og] = *w++;
             }
         }
+        conv->bias[oc] = bias == NULL ? 0 : bias[oc];
     }
 }
 
@@ -128,7 +130,7 @@ struct shr_conv_f32 *shr__conv_f32_new_ref(const struct shr_conv_f32_spec *spec,
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run = conv_run, .free = conv_free};
+    conv->base = (struct shr_conv_f32){.run = conv_run, .load = conv_load, .free = conv_free};
     conv->spec = *spec;
     conv->depthwise = s->groups == s->c && s->groups == s->oc;
     conv->w = shr_mem_new(n_w, sizeof *conv->w);
@@ -137,9 +139,8 @@ struct shr_conv_f32 *shr__conv_f32_new_ref(const struct shr_conv_f32_spec *spec,
         conv_free(&conv->base);
         return NULL;
     }
-    pack(conv, spec->w);
-    if (spec->bias != NULL) {
-        memcpy(conv->bias, spec->bias, (size_t)s->oc * sizeof *conv->bias);
+    if (spec->w != NULL) {
+        conv_load(&conv->base, spec->w, spec->bias);
     }
     conv->spec.w = conv->spec.bias = NULL;
     *ret_scratch = 0;
@@ -150,6 +151,11 @@ void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, const fl
                        float *y, void *scratch, struct shr_team *team)
 {
     conv->run(conv, x, residual, y, scratch, team);
+}
+
+void shr__conv_f32_load(struct shr_conv_f32 *conv, const float *w, const float *bias)
+{
+    conv->load(conv, w, bias);
 }
 
 void shr__conv_f32_free(struct shr_conv_f32 *conv)

@@ -70,6 +70,30 @@ static void a_residual_block_is_its_convolutions(void **state)
     net_expect(&net, y, "ToNhwc Conv Conv Conv Conv FromNhwc");
 }
 
+/* The same node whatever of it is known: a bias that comes late, weights that do, both. */
+static void weights_may_come_with_every_run(void **state)
+{
+    (void)state;
+    for (int late = 1; late < 4; late++) {
+        struct net net = net_begin(DIMS(-1, 16, 7, 6));
+        struct shr_value *w[2], *bias[2];
+        for (int i = 0; i < 2; i++) { /* by Winograd, and depthwise */
+            const int64_t *dims = i == 0 ? DIMS(16, 16, 3, 3) : DIMS(16, 1, 3, 3);
+            w[i] = (late & 1) != 0 ? build_input(net.m, i == 0 ? "w0" : "w1", SHR_DTYPE_F32, dims)
+                                   : build_random(net.m, "w", SHR_DTYPE_F32, dims, -1, 1, &net.rng);
+            bias[i] = (late & 2) != 0
+                          ? build_input(net.m, i == 0 ? "b0" : "b1", SHR_DTYPE_F32, DIMS(16))
+                          : build_random(net.m, "b", SHR_DTYPE_F32, DIMS(16), -1, 1, &net.rng);
+        }
+        struct shr_value *y = build_node(net.m, "Conv", "y1", net.x, w[0], bias[0], NULL);
+        y = build_node(net.m, "Relu", "y2", y, NULL);
+        y = build_node(net.m, "Conv", "y3", y, w[1], bias[1], NULL);
+        build_int(net.m, "group", 16);
+        build_output(net.m, y);
+        build_expect_equal(net.m, "ToNhwc Conv Conv FromNhwc", 2e-3, 1, &net.rng);
+    }
+}
+
 static void pools_work_on_nhwc(void **state)
 {
     (void)state;
@@ -229,6 +253,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_residual_block_is_its_convolutions),
+        cmocka_unit_test(weights_may_come_with_every_run),
         cmocka_unit_test(pools_work_on_nhwc),
         cmocka_unit_test(gelu_is_recognized_however_it_is_spelled),
         cmocka_unit_test(activations_go_into_products),

@@ -231,9 +231,16 @@ static bool nhwc_run(const struct shr_kernels *k, struct nhwc *c, bool in_place,
                      struct shr_team *team, float *y)
 {
     size_t scratch = 0;
-    struct shr_conv_f32 *conv = k->conv_f32_new(&c->spec, &scratch);
+    struct shr_conv_f32_spec spec = c->spec;
+    const bool late = rnd() % 2; /* weights that come after preparation */
+    spec.w = late ? NULL : spec.w;
+    spec.bias = late ? NULL : spec.bias;
+    struct shr_conv_f32 *conv = k->conv_f32_new(&spec, &scratch);
     if (conv == NULL) {
         return false;
+    }
+    if (late) {
+        k->conv_f32_load(conv, c->w, c->bias);
     }
     void *space = shr_mem_aligned(scratch + 1);
     memset(space, 0xff, scratch + 1); /* not a number, wherever it is read unwritten */
