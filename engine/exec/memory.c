@@ -198,7 +198,7 @@ static int place_outputs(struct layout *l, const struct shr__step *step, size_t 
     }
     for (size_t i = from; i < step->call.n_out; i++) {
         struct shr__slot *out = slot_in(step->call.out[i]);
-        if (out != NULL && !out->placed) {
+        if (out != NULL && !out->placed && out->theirs == NULL) {
             int rc = place(l, out, err);
             if (rc != 0) {
                 return rc;
@@ -252,7 +252,7 @@ static int lay_out(struct shr_plan *plan, struct layout *l, size_t *scratch, str
 {
     for (size_t i = 0; i < plan->n_slots; i++) {
         struct shr__slot *slot = plan->list[i];
-        if (slot->root == slot && slot->whole && !slot->constant) {
+        if (slot->root == slot && slot->whole && !slot->constant && slot->theirs == NULL) {
             int rc = place(l, slot, err);
             if (rc != 0) {
                 return rc;
@@ -284,10 +284,12 @@ static int allocate(struct shr_plan *plan, size_t bytes, const size_t *scratch, 
     memset(plan->arena, 0, bytes);
     for (size_t i = 0; i < plan->n_slots; i++) {
         struct shr__slot *slot = plan->list[i];
+        const struct shr__slot *root = slot->root;
         if (!slot->constant) {
-            slot->tensor.data = slot->root->constant
-                                    ? slot->root->tensor.data
-                                    : (unsigned char *)plan->arena + slot->root->offset;
+            slot->tensor.data = root->constant ? root->tensor.data
+                                : root->theirs != NULL
+                                    ? root->theirs
+                                    : (unsigned char *)plan->arena + root->offset;
         }
     }
     for (size_t s = 0; s < plan->n_steps; s++) {

@@ -227,7 +227,22 @@ static int collect(struct shr_plan *plan, struct shr_value *const *values, size_
     return SHR_OK;
 }
 
-static int make_slots(struct shr_plan *plan, struct shr_err *err)
+static int bind_bytes(struct shr_plan *plan, const struct shr_plan_opts *opts, struct shr_err *err)
+{
+    for (size_t i = 0; i < opts->n_bytes; i++) {
+        struct shr__slot *slot = shr_map_get(&plan->slots, opts->bytes[i].name);
+        const struct shr_value *v = slot == NULL ? NULL : slot->value;
+        if (v == NULL || slot->constant || !(v->is_input || v->is_output)) {
+            return shr_err_set(err, SHR_ERR_NOT_FOUND,
+                               "the model has no input or computed output %s to bind",
+                               opts->bytes[i].name);
+        }
+        slot->theirs = opts->bytes[i].data; /* no data until operators are set up: not constant */
+    }
+    return SHR_OK;
+}
+
+static int make_slots(struct shr_plan *plan, const struct shr_plan_opts *opts, struct shr_err *err)
 {
     struct shr_graph *g = &plan->model->graph;
     plan->list = shr_arena_new(&plan->memory, g->n_values + 1, sizeof *plan->list);
@@ -246,7 +261,7 @@ static int make_slots(struct shr_plan *plan, struct shr_err *err)
     if (rc == 0) {
         rc = collect(plan, g->outputs, g->n_outputs, false, &plan->outputs, &plan->n_outputs, err);
     }
-    return rc;
+    return rc == 0 ? bind_bytes(plan, opts, err) : rc;
 }
 
 static int fill_call(struct shr_plan *plan, const struct shr_node *node, struct shr_op_call *call,
@@ -328,12 +343,13 @@ static int make_steps(struct shr_plan *plan, struct shr_err *err)
     }
     SHR_EACH_NODE (node, g) {
         struct shr__slot *out = slot_of(plan, shr_node_out(node, 0));
-        if (shr__op_is_view(node->op)) {
+        const bool is_view = shr__op_is_view(node->op);
+        if (is_view && out->theirs == NULL) {
             out->root = slot_of(plan, shr_node_in(node, 0))->root;
             continue;
         }
         struct shr__step *step = &plan->steps[plan->n_steps];
-        step->op = node->op;
+        step->op = is_view ? &shr__fused_copy : node->op;
         int rc = fill_call(plan, node, &step->call, err);
         if (rc != 0) {
             return rc;
@@ -373,7 +389,7 @@ static int compile(struct shr_plan *plan, const struct shr_plan_opts *opts, stru
         rc = prepare_model(plan, opts, err);
     }
     if (rc == 0) {
-        rc = make_slots(plan, err);
+        rc = make_slots(plan, opts, err);
     }
     if (rc == 0) {
         rc = make_steps(plan, err);

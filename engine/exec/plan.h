@@ -11,6 +11,13 @@
 
 struct shr_plan;
 
+/* The bytes of an input or output that are someone else's, aligned to SHR_MEM_ALIGN, who lives
+ * longer: runs read and write them in place. */
+struct shr_plan_bytes {
+    const char *name;
+    void *data;
+};
+
 struct shr_plan_opts { /* all zero = the model as declared, batch 1, fused */
     /* What stands for the dims of the true inputs that the model leaves open; shr_model_bind. */
     int64_t batch; /* 0 = 1 */
@@ -19,6 +26,8 @@ struct shr_plan_opts { /* all zero = the model as declared, batch 1, fused */
     const struct shr_type *inputs; /* one a true input, in order, or NULL; dtype NONE = not given */
     const struct shr_view *constants; /* inputs whose data is known now, by name: no inputs then */
     size_t n_constants;
+    const struct shr_plan_bytes *bytes;
+    size_t n_bytes;
     bool no_fuse;            /* node by node: for calibration and tests */
     const char *const *keep; /* names of values to keep for shr_plan_value */
     size_t n_keep;

@@ -18,6 +18,7 @@ struct shr__slot {
     size_t first, last;
     size_t bytes, offset;
     bool constant; /* the data is the clone's */
+    void *theirs;  /* the caller's bytes of an input or output, or NULL */
     bool whole;    /* never shared: inputs, outputs and kept values */
     bool placed;
     size_t unread; /* of a constant: uses that have not packed it (yet) */

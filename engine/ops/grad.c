@@ -37,7 +37,7 @@ void shr_grad_emit_many(struct shr_grad *g, const char *domain, const char *op,
         fail(g, shr_graph_fresh_value(graph, stem, &out[i], g->err));
     }
     if (g->rc == SHR_OK) {
-        fail(g, shr_graph_add_node(graph, NULL, domain, op, "", in, n_in, out, n_out, &g->last,
+        fail(g, shr_graph_add_node(graph, g->before, domain, op, "", in, n_in, out, n_out, &g->last,
                                    g->err));
     }
     for (size_t i = 0; i < n_out; i++) {
@@ -195,6 +195,31 @@ void shr_grad_give_sum(struct shr_grad *g, size_t slot, struct shr_value *dx,
     if (g->rc == SHR_OK && shr_grad_wants(g, slot)) {
         shr_grad_give(g, slot, shr_grad_sum_to(g, dx, from, &shr_node_in(g->node, slot)->type));
     }
+}
+
+/* ── Training forms ─────────────────────────────────────────────────────────────────────────── */
+
+void shr_grad_replace(struct shr_grad *g, size_t i, struct shr_value *by)
+{
+    struct shr_value *out = shr_node_out(g->node, i);
+    if (g->rc == SHR_OK && out != NULL) {
+        by->type = out->type;
+        shr_value_replace_uses(out, by);
+    }
+}
+
+void shr_grad_update(struct shr_grad *g, size_t slot, struct shr_value *value)
+{
+    if (g->rc != SHR_OK) {
+        return;
+    }
+    struct shr_grad_state *state = shr_arena_new(&g->memory, 1, sizeof *state);
+    if (state == NULL) {
+        fail_memory(g);
+        return;
+    }
+    *state = (struct shr_grad_state){g->states, shr_node_in(g->node, slot), value};
+    g->states = state;
 }
 
 void shr_grad_finish(struct shr_grad *g)

@@ -18,15 +18,22 @@
 
 #define SHR_TRAIN_DOMAIN "shrinkd.train"
 
+struct shr_grad_state { /* an initializer that a run computes anew: running means */
+    struct shr_grad_state *next;
+    struct shr_value *value, *update;
+};
+
 struct shr_grad {
     struct shr_model *model;     /* the forward nodes; backward nodes are added at the end */
     const struct shr_node *node; /* whose rule runs */
+    struct shr_node *before;     /* where nodes are added; NULL = at the end */
     int rc;                      /* 0 or the first error, which err holds */
     struct shr_err *err;
     struct shr_node *last;   /* emitted last, for attributes */
     struct shr_map sums;     /* value name → struct shr_grad__sum */
     struct shr_map wanted;   /* names of values whose gradient is wanted */
-    struct shr_arena memory; /* of the sums */
+    struct shr_arena memory; /* of the sums and states */
+    struct shr_grad_state *states;
 };
 
 /* The gradient of output i; NULL when the loss does not depend on it. */
@@ -66,6 +73,12 @@ struct shr_value *shr_grad_reshape(struct shr_grad *g, struct shr_value *v,
                                    const struct shr_type *shape);
 struct shr_value *shr_grad_sum_to(struct shr_grad *g, struct shr_value *v,
                                   const struct shr_type *from, const struct shr_type *to);
+
+/* In a rule of training forms (struct shr_op: training), which emits in front of the node and then
+ * hands its output i on: */
+void shr_grad_replace(struct shr_grad *g, size_t i, struct shr_value *by);
+/* After every step the initializer of this slot becomes the value, of the same type. */
+void shr_grad_update(struct shr_grad *g, size_t slot, struct shr_value *value);
 
 /* For the driver (train/autograd.c). */
 struct shr_value *shr_grad_total(struct shr_grad *g, const struct shr_value *v);

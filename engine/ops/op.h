@@ -104,6 +104,8 @@ struct shr_op {
     signed char in_min, in_max, out_min, out_max;
     /* Emits the gradients of the inputs, for training; NULL = the operator has none. */
     int (*backward)(struct shr_grad *g, struct shr_err *err);
+    /* Emits what takes the node's place while a model is trained; NULL = the node itself. */
+    int (*training)(struct shr_grad *g, struct shr_err *err);
 };
 
 /* Rows of one family; the row of an operator whose meaning changed stands once a meaning. */

@@ -352,7 +352,7 @@ static int put_part_forward(const struct shr_op_call *c, struct shr_err *err)
     }
     float *to = (float *)y->data + block_strides(c->state, y, stride[0]);
     struct shr_walk w;
-    shr_walk_init(&w, x->rank, x->dim, 1, stride);
+    shr_walk_init(&w, x->rank, x->dim, 1, (const int64_t(*)[SHR_MAX_RANK])stride);
     for (bool more = shr_walk_begin(&w); more; more = shr_walk_next(&w)) {
         for (int64_t i = 0; i < w.inner; i++) {
             to[w.at[0] + i * w.step[0]] = from[w.out + i];
