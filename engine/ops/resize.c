@@ -544,6 +544,9 @@ static int resize_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
     const struct resize *s = c->state;
+    if (shr_tensor_count(c->out[0]) == 0) {
+        return SHR_OK; /* a scale made an axis empty: there are no tables */
+    }
     if (s->n == 0) {
         shr_copy_same(c->in[0], c->out[0]);
     } else if (s->form.method == NEAREST) {
