@@ -3,34 +3,14 @@
 #include <string.h>
 
 #include "passes/dynamic.h"
-
-/* (K, N) float32, transposed and multiplied by Gemm's alpha. */
-static int plain_weight(const struct shr_tensor *w, bool transposed, float alpha,
-                        struct shr_tensor *ret, struct shr_err *err)
-{
-    int64_t k = w->dim[transposed ? 1 : 0], n = w->dim[transposed ? 0 : 1];
-    struct shr_tensor plain = {0};
-    int code = shr_tensor_new(SHR_DTYPE_F32, 2, (int64_t[]){k, n}, &plain, err);
-    if (code != SHR_OK) {
-        return code;
-    }
-    const float *from = w->data;
-    float *to = plain.data;
-    for (int64_t i = 0; i < k; i++) {
-        for (int64_t j = 0; j < n; j++) {
-            to[i * n + j] = alpha * from[transposed ? j * k + i : i * n + j];
-        }
-    }
-    *ret = plain;
-    return SHR_OK;
-}
+#include "passes/linear.h"
 
 static int quantize_plain(const struct shr_tensor *w, const char *name, bool transposed,
                           float alpha, const struct shr_quant_how *how,
                           struct shr_quant_weight *ret, struct shr_err *err)
 {
     struct shr_tensor plain = {0};
-    int code = plain_weight(w, transposed, alpha, &plain, err);
+    int code = shr_matrix_copy(w, transposed, alpha, &plain, err);
     if (code == SHR_OK) {
         code = shr_quantize_weight(&plain, name, how, ret, err);
     }

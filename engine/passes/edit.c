@@ -52,6 +52,20 @@ void shr_edit_bypass(struct shr_graph *g, struct shr_node *node, struct shr_valu
     shr_graph_remove_node(g, node);
 }
 
+int shr_edit_replace(struct shr_graph *g, struct shr_node *node, struct shr_value *value,
+                     struct shr_err *err)
+{
+    struct shr_value *out = shr_node_out(node, 0);
+    if (!out->captured) {
+        shr_edit_bypass(g, node, value);
+        return SHR_OK;
+    }
+    struct shr_node *next = node->next;
+    const char *name = node->name;
+    shr_graph_remove_node(g, node);
+    return shr_graph_add_node(g, next, "", "Identity", name, &value, 1, &out, 1, NULL, err);
+}
+
 int shr_edit_insert(struct shr_graph *g, struct shr_node *before, const char *op_type,
                     const char *name, struct shr_value *const *in, size_t n_in, const char *stem,
                     struct shr_node **ret_node, struct shr_value **ret_value, struct shr_err *err)

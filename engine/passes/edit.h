@@ -20,6 +20,11 @@ bool shr_edit_can_bypass(const struct shr_value *from, const struct shr_value *t
 /* Takes a node with one used output away; what read it reads value. Only if can_bypass. */
 void shr_edit_bypass(struct shr_graph *g, struct shr_node *node, struct shr_value *value);
 
+/* Takes a node away for what gives the same: what read its first output reads value. An output
+ * that a subgraph reads keeps its name. */
+int shr_edit_replace(struct shr_graph *g, struct shr_node *node, struct shr_value *value,
+                     struct shr_err *err) SHR_MUSTCHECK;
+
 /* A new node with one new output, whose name begins with stem. */
 int shr_edit_insert(struct shr_graph *g, struct shr_node *before, const char *op_type,
                     const char *name, struct shr_value *const *in, size_t n_in, const char *stem,

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "passes/dynamic.h"
+#include "passes/linear.h"
 
 enum { ARG_WEIGHT_TYPE, ARG_PER_CHANNEL, ARG_REDUCE_RANGE, ARG_OPS, SHR_ARGS_NODES };
 enum { OPSET_NEEDED = 11 };
@@ -79,42 +80,7 @@ static const char *obstacle(const struct shr_node *node)
     if (!shr_node_is(node, "MatMul") && !shr_node_is(node, "Gemm")) {
         return "it has no dynamically quantized form here; it stays in float";
     }
-    const struct shr_value *w = shr_node_in(node, 1), *bias = shr_node_in(node, 2);
-    if (!shr_value_is_constant(w)) {
-        return "its weights are not constant";
-    }
-    if (w->constant.dtype != SHR_DTYPE_F32 || w->constant.rank != 2 ||
-        shr_tensor_count(&w->constant) == 0) {
-        return "its weights are not a float32 matrix";
-    }
-    float beta = shr_node_float(node, "beta", 1);
-    if (bias != NULL && beta != 1 &&
-        (!shr_value_is_constant(bias) || bias->constant.dtype != SHR_DTYPE_F32)) {
-        return "its bias is multiplied by beta and not constant";
-    }
-    return NULL;
-}
-
-/* Gemm's beta C, or NULL. */
-static int scaled_bias(struct shr_dynamic *d, const struct shr_node *node, struct shr_value **ret,
-                       struct shr_err *err)
-{
-    struct shr_value *bias = shr_node_in(node, 2);
-    float beta = shr_node_float(node, "beta", 1);
-    *ret = beta != 0 ? bias : NULL;
-    if (bias == NULL || beta == 1 || beta == 0) {
-        return SHR_OK;
-    }
-    struct shr_tensor t = shr_tensor_ref(&bias->constant);
-    int code = shr_tensor_own(&t, err);
-    if (code != SHR_OK) {
-        shr_tensor_finish(&t);
-        return code;
-    }
-    for (int64_t i = 0; i < shr_tensor_count(&t); i++) {
-        shr_tensor_set(&t, i, shr_tensor_get(&t, i) * (double)beta);
-    }
-    return shr_graph_add_constant(d->g, bias->name, t, ret, err);
+    return shr_linear_obstacle(node);
 }
 
 static int add(struct shr_dynamic *d, struct shr_node *before, const char *op, const char *stem,
@@ -154,40 +120,12 @@ static int write_product(struct shr_dynamic *d, struct shr_node *node,
     return code;
 }
 
-static int transpose_input(struct shr_dynamic *d, struct shr_node *node, struct shr_value **x,
-                           struct shr_err *err)
-{
-    struct shr_node *transpose = NULL;
-    int code = add(d, node, "Transpose", (*x)->name, "_transposed", x, 1, &transpose, x, err);
-    return code != SHR_OK
-               ? code
-               : shr_node_set_ints(d->g, transpose, "perm", (const int64_t[]){1, 0}, 2, err);
-}
-
-/* The product takes the place of the node's result; one that a subgraph reads keeps its name. */
-static int replace_node(struct shr_dynamic *d, struct shr_node *node, struct shr_value *product,
-                        struct shr_err *err)
-{
-    struct shr_value *out = shr_node_out(node, 0);
-    if (!out->captured) {
-        shr_edit_bypass(d->g, node, product);
-        return SHR_OK;
-    }
-    struct shr_node *next = node->next;
-    const char *name = node->name;
-    shr_graph_remove_node(d->g, node);
-    return shr_graph_add_node(d->g, next, "", "Identity", name, &product, 1, &out, 1, NULL, err);
-}
-
 static int quantize_product(struct shr_dynamic *d, struct shr_node *node, struct shr_err *err)
 {
     struct shr_dynamic_input input = {0};
     struct shr_dynamic_weight weight = {0};
-    struct shr_value *x = shr_node_in(node, 0), *bias = NULL, *product = NULL;
-    int code = SHR_OK;
-    if (shr_node_int(node, "transA", 0) != 0) {
-        code = transpose_input(d, node, &x, err);
-    }
+    struct shr_value *x = NULL, *bias = NULL, *product = NULL;
+    int code = shr_linear_input(d->g, node, &x, err);
     if (code == SHR_OK) {
         code = quantize_input(d, node, x, &input, err);
     }
@@ -196,7 +134,7 @@ static int quantize_product(struct shr_dynamic *d, struct shr_node *node, struct
                                   shr_node_float(node, "alpha", 1), &weight, err);
     }
     if (code == SHR_OK) {
-        code = scaled_bias(d, node, &bias, err);
+        code = shr_linear_bias(d->g, node, &bias, err);
     }
     if (code == SHR_OK) {
         code = write_product(d, node, &input, &weight, &product, err);
@@ -205,7 +143,7 @@ static int quantize_product(struct shr_dynamic *d, struct shr_node *node, struct
         code = add(d, node, "Add", product->name, "_bias", (struct shr_value *[]){product, bias}, 2,
                    NULL, &product, err);
     }
-    return code == SHR_OK ? replace_node(d, node, product, err) : code;
+    return code == SHR_OK ? shr_edit_replace(d->g, node, product, err) : code;
 }
 
 static int quantize_all(struct shr_dynamic *d, const struct shr_arg *args,
