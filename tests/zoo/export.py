@@ -90,6 +90,13 @@ def export(net, model, exporter, opset, path):
     torch.onnx.export(net, x, str(path), **options)
 
 
+def why(error):
+    """The line that says it: torch.export puts the exception that stopped it below a summary."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+    stopped = [line for line in lines if line.startswith("<class '")]
+    return (stopped or lines)[0]
+
+
 def main(folder, wanted):
     import torch
 
@@ -109,8 +116,7 @@ def main(folder, wanted):
             export(net, MODELS[name], exporter, int(opset), part)
             part.rename(path)
         except Exception as error:  # of any kind: the exporter's limits are many
-            lines = str(error).strip().splitlines() or [""]
-            reason.write_text(f"{type(error).__name__}: {lines[0]}\n")
+            reason.write_text(f"{type(error).__name__}: {why(error)}\n")
             part.unlink(missing_ok=True)
         print(path.name if path.exists() else f"{reason.name}: {reason.read_text().strip()}",
               flush=True)

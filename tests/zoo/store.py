@@ -109,6 +109,16 @@ def feeds(name, batch, tokens=12, seed=1, count=1):
     return quantized.feeds_of(MODELS[name], batch, tokens, seed, count)
 
 
+def fixed_steps(path, model):
+    """What the file says instead of T; None where T is dynamic."""
+    graph = onnx.load(path, load_external_data=False).graph
+    for value, source in zip(graph.input, model.inputs):
+        for dim, name in zip(value.type.tensor_type.shape.dim, source.shape):
+            if name == "T" and dim.HasField("dim_value"):
+                return dim.dim_value
+    return None
+
+
 def describe(path):
     """Operators and number of nodes, subgraphs included."""
     model = onnx.load(path, load_external_data=False)

@@ -445,7 +445,9 @@ def transformer_decoder():
         def forward(self, steps, target):
             n = target.shape[1]
             mask = torch.triu(torch.full((n, n), -1e9), diagonal=1)
-            return self.net(target, steps, tgt_mask=mask)
+            for layer in self.net.layers:  # the whole asks the mask's values whether it is causal
+                target = layer(target, steps, tgt_mask=mask)
+            return target
 
     return Decoder()
 
@@ -557,7 +559,7 @@ def hugging_face_name(name):
     return name
 
 
-@model("transformer", tokens(30522), big=True, outputs=("embedding", "tokens"))
+@model("transformer", tokens(30522), big=True, outputs=("sentence", "tokens"))
 def minilm():
     """all-MiniLM-L6-v2 with its trained weights; $ZOO_PACKAGES is where its package lies."""
     import torch
