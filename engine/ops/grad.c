@@ -222,6 +222,18 @@ void shr_grad_update(struct shr_grad *g, size_t slot, struct shr_value *value)
     g->states = state;
 }
 
+struct shr_value *shr_grad_random(struct shr_grad *g)
+{
+    if (g->rc == SHR_OK && g->random == NULL) {
+        fail(g, shr_graph_fresh_value(&g->model->graph, "random", &g->random, g->err));
+    }
+    if (g->rc == SHR_OK && !g->random->is_input) {
+        g->random->type = (struct shr_type){.dtype = SHR_DTYPE_I64};
+        fail(g, shr_graph_add_input(&g->model->graph, g->random, g->err));
+    }
+    return g->rc == SHR_OK ? g->random : NULL;
+}
+
 void shr_grad_finish(struct shr_grad *g)
 {
     shr_map_finish(&g->sums);

@@ -34,6 +34,7 @@ struct shr_grad {
     struct shr_map wanted;   /* names of values whose gradient is wanted */
     struct shr_arena memory; /* of the sums and states */
     struct shr_grad_state *states;
+    struct shr_value *random; /* of shr_grad_random, or NULL */
 };
 
 /* The gradient of output i; NULL when the loss does not depend on it. */
@@ -79,6 +80,9 @@ struct shr_value *shr_grad_sum_to(struct shr_grad *g, struct shr_value *v,
 void shr_grad_replace(struct shr_grad *g, size_t i, struct shr_value *by);
 /* After every step the initializer of this slot becomes the value, of the same type. */
 void shr_grad_update(struct shr_grad *g, size_t slot, struct shr_value *value);
+
+/* An int64 scalar, an input: the seed of random numbers, another for each step. */
+struct shr_value *shr_grad_random(struct shr_grad *g);
 
 /* For the driver (train/autograd.c). */
 struct shr_value *shr_grad_total(struct shr_grad *g, const struct shr_value *v);

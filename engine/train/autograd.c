@@ -177,22 +177,29 @@ static int add_states(struct shr_autograd *a, struct shr_grad *g, struct shr_err
     return rc;
 }
 
-static int add_outputs(struct shr_autograd *a, struct shr_grad *g, struct shr_value *loss,
-                       const struct shr_autograd_opts *opts, struct shr_err *err)
+/* What the model gave is of no use here. */
+static void drop_outputs(struct shr_graph *graph)
 {
-    struct shr_graph *graph = &g->model->graph;
     for (size_t i = 0; i < graph->n_outputs; i++) {
         graph->outputs[i]->is_output = false;
     }
     graph->n_outputs = 0;
+}
+
+static int add_outputs(struct shr_autograd *a, struct shr_grad *g, struct shr_value *loss,
+                       const struct shr_autograd_opts *opts, struct shr_err *err)
+{
+    struct shr_graph *graph = &g->model->graph;
     a->gradients = shr_arena_new(graph->arena, opts->n_params + 1, sizeof *a->gradients);
     if (a->gradients == NULL) {
         return no_memory(err);
     }
     a->n_params = opts->n_params;
+    a->random = g->random == NULL ? NULL : g->random->name;
     int rc = add_output(g, loss, &a->loss, err);
     for (size_t i = 0; i < opts->n_params && rc == SHR_OK; i++) {
-        struct shr_value *total = shr_grad_total(g, shr_graph_find(graph, opts->params[i]));
+        struct shr_value *total =
+            opts->forward_only ? NULL : shr_grad_total(g, shr_graph_find(graph, opts->params[i]));
         rc = total == NULL ? SHR_OK : add_output(g, total, &a->gradients[i], err);
     }
     return rc != SHR_OK ? rc : add_states(a, g, err);
@@ -223,8 +230,12 @@ static int build(struct shr_autograd *a, struct shr_grad *g, const struct shr_au
         return rc;
     }
     const struct shr_node *last = g->model->graph.last_node;
+    drop_outputs(&g->model->graph);
     struct shr_value *loss = opts->loss(g, opts->user);
-    rc = g->rc != SHR_OK ? g->rc : walk_back(g, last, err);
+    rc = g->rc;
+    if (rc == SHR_OK && !opts->forward_only) {
+        rc = walk_back(g, last, err);
+    }
     return rc != SHR_OK ? rc : add_outputs(a, g, loss, opts, err);
 }
 

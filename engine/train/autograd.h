@@ -21,7 +21,8 @@ struct shr_autograd_opts {
     const struct shr_type *inputs; /* exact, one a true input, in order */
     const char *const *params;     /* float32 initializers */
     size_t n_params;
-    bool training; /* nodes take their training form, where they have one: BatchNormalization */
+    bool training;     /* nodes take their training form, where they have one: BatchNormalization */
+    bool forward_only; /* the loss alone, to look how good the parameters are */
     shr_loss_fn loss;
     void *user;
 };
@@ -33,6 +34,7 @@ struct shr_autograd_state {
 struct shr_autograd {        /* all zero = empty; names are the model's */
     struct shr_model *model; /* the training graph */
     const char *loss;
+    const char *random; /* the input of shr_grad_random; NULL = nothing is random */
     size_t n_params;
     const char **gradients; /* (n_params) NULL = the loss does not depend on it */
     size_t n_states;
