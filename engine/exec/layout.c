@@ -224,7 +224,7 @@ static int apply(struct shr_graph *g, struct shr_node *node, const struct shr__l
             shr_node_set_input(node, i, v);
         }
     }
-    for (size_t i = 0; rc == 0 && i < node->n_out; i++) {
+    for (size_t i = 0; rc == 0 && i < node->n_out && !rule->keeps_out; i++) {
         rc = node->out[i] == NULL ? SHR_OK : give(g, node, i, bytes, image, err);
     }
     return rc;

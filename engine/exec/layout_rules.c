@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "exec/layout.h"
+#include "ops/grad.h"
 
 enum { ALL = 0xff };
 
@@ -224,6 +225,40 @@ static int adapt_flag(struct shr_graph *g, struct shr_node *node, bool image, st
     return image ? shr_node_set_int(g, node, "nhwc", 1, err) : SHR_OK;
 }
 
+/* An attribute that is a list with an element a dim. */
+static int turn_list(struct shr_graph *g, struct shr_node *node, const char *name,
+                     struct shr_err *err)
+{
+    size_t n = 0;
+    const int64_t *v = shr_node_ints(node, name, &n);
+    int64_t moved[SHR_MAX_RANK];
+    for (size_t d = 0; v != NULL && d < n; d++) {
+        moved[shr__nhwc_axis((int)n, (int)d)] = v[d];
+    }
+    return v == NULL ? SHR_OK : shr_node_set_ints(g, node, name, moved, n, err);
+}
+
+/* One value a channel, for all its pixels. */
+static bool spreads_pixels(const struct shr_node *node)
+{
+    const struct shr_type *x = &shr_node_in(node, 0)->type, *y = &shr_node_out(node, 0)->type;
+    bool one = x->rank == y->rank && x->rank >= 3;
+    for (int d = 2; d < x->rank; d++) {
+        one = one && x->dim[d] == 1;
+    }
+    return one;
+}
+
+static int adapt_block(struct shr_graph *g, struct shr_node *node, bool image, struct shr_err *err)
+{
+    static const char *const LISTS[] = {"dims", "starts", "steps"};
+    int rc = SHR_OK;
+    for (size_t i = 0; i < SHR_COUNT_OF(LISTS) && image && rc == SHR_OK; i++) {
+        rc = turn_list(g, node, LISTS[i], err);
+    }
+    return rc;
+}
+
 static int adapt_quantize(struct shr_graph *g, struct shr_node *node, bool image,
                           struct shr_err *err)
 {
@@ -371,6 +406,37 @@ static const struct shr__layout_rule OPERATORS[] = {
     UNARY("Tanh"),
 };
 
+/* Of SHR_TRAIN_DOMAIN. */
+static const struct shr__layout_rule TRAINING[] = {
+    {.name = "ConvGradInput", .image = SHR__ALWAYS, .slots = 1, .adapt = adapt_flag},
+    {.name = "ConvGradWeight",
+     .image = SHR__ALWAYS,
+     .slots = 1 | 1 << 1,
+     .keeps_out = true,
+     .adapt = adapt_flag},
+    {.name = "AveragePoolGrad", .image = SHR__ALWAYS, .slots = 1, .adapt = adapt_flag},
+    {.name = "MaxPoolGrad", .image = SHR__FOLLOWS, .slots = ALL, .adapt = adapt_flag},
+    {.name = "ChannelSum", .image = SHR__FOLLOWS, .slots = 1, .adapt = adapt_flag},
+    {.name = "BroadcastTo",
+     .image = SHR__ALWAYS,
+     .slots = 1,
+     .fits = spreads_pixels,
+     .adapt = adapt_block},
+    {.name = "Part", .image = SHR__FOLLOWS, .slots = 1, .adapt = adapt_block},
+    {.name = "PutPart", .image = SHR__FOLLOWS, .slots = 1, .adapt = adapt_block},
+    BROADCAST("ClipGrad"),
+    BROADCAST("EluGrad"),
+    BROADCAST("ErfGrad"),
+    BROADCAST("GeluGrad"),
+    BROADCAST("HardSigmoidGrad"),
+    BROADCAST("HardSwishGrad"),
+    BROADCAST("LeakyReluGrad"),
+    BROADCAST("ReluGrad"),
+    BROADCAST("SigmoidGrad"),
+    BROADCAST("SoftplusGrad"),
+    BROADCAST("TanhGrad"),
+};
+
 const struct shr__layout_rule *shr__layout_rule(const struct shr_node *node)
 {
     for (size_t i = 0; i < SHR_COUNT_OF(FUSED); i++) {
@@ -381,6 +447,12 @@ const struct shr__layout_rule *shr__layout_rule(const struct shr_node *node)
     for (size_t i = 0; i < SHR_COUNT_OF(OPERATORS); i++) {
         if (shr_node_is(node, OPERATORS[i].name)) {
             return &OPERATORS[i];
+        }
+    }
+    for (size_t i = 0; i < SHR_COUNT_OF(TRAINING); i++) {
+        if (strcmp(node->domain, SHR_TRAIN_DOMAIN) == 0 &&
+            strcmp(node->op_type, TRAINING[i].name) == 0) {
+            return &TRAINING[i];
         }
     }
     return NULL;

@@ -423,3 +423,13 @@ void shr__mul_f32_avx2(size_t n, const float *a, const float *b, float *y)
     }
     shr__mul_f32_ref(n - i, a + i, b + i, y + i);
 }
+
+void shr__madd_f32_avx2(size_t n, const float *a, const float *b, float *y)
+{
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) { /* rounded twice, as the reference does */
+        __m256 product = _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
+        _mm256_storeu_ps(y + i, _mm256_add_ps(_mm256_loadu_ps(y + i), product));
+    }
+    shr__madd_f32_ref(n - i, a + i, b + i, y + i);
+}

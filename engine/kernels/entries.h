@@ -14,8 +14,9 @@
     .act_f32 = shr__act_f32_##isa, .softmax_f32 = shr__softmax_f32_##isa,                          \
     .layernorm_f32 = shr__layernorm_f32_##isa, .scale_f32 = shr__scale_f32_##isa,                  \
     .maxpool_f32 = shr__maxpool_f32_##isa, .avgpool_f32 = shr__avgpool_f32_##isa,                  \
-    .conv_f32_load = shr__conv_f32_load, .conv_f32_run = shr__conv_f32_run,                        \
-    .conv_f32_free = shr__conv_f32_free,
+    .maxpool_grad_f32 = shr__maxpool_grad_f32_##isa,                                               \
+    .avgpool_grad_f32 = shr__avgpool_grad_f32_##isa, .conv_f32_load = shr__conv_f32_load,          \
+    .conv_f32_run = shr__conv_f32_run, .conv_f32_free = shr__conv_f32_free,
 
 /* The entries of SHR__I8_ENTRIES */
 #define I8_ENTRIES(isa)                                                                            \
@@ -32,6 +33,7 @@
     .dequantize_u8 = shr__dequantize_u8_##isa, .dequantize_s8 = shr__dequantize_s8_##isa,          \
     .quantize_u8_nhwc = shr__quantize_u8_nhwc_##isa,                                               \
     .dequantize_u8_nchw = shr__dequantize_u8_nchw_##isa, .minmax_f32 = shr__minmax_f32_##isa,      \
-    .relu_f32 = shr__relu_f32_##isa, .add_f32 = shr__add_f32_##isa, .mul_f32 = shr__mul_f32_##isa,
+    .relu_f32 = shr__relu_f32_##isa, .add_f32 = shr__add_f32_##isa, .mul_f32 = shr__mul_f32_##isa, \
+    .madd_f32 = shr__madd_f32_##isa,
 
 #endif

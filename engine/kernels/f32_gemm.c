@@ -345,7 +345,7 @@ static void gemm_rows(const struct shr_gemm_f32 *g, size_t from, size_t to, stru
             piece = (struct f32_piece){s->k0, f32_min(g->k - s->k0, longest)};
             s->pieces = &piece;
             s->n_pieces = 1;
-            s->first = s->k0 == 0;
+            s->first = s->k0 == 0 && !g->add;
             s->last = s->k0 + piece.len == g->k;
             VF_NAME(f32_stretch)(s);
             s->k0 += piece.len;

@@ -1,4 +1,6 @@
 /* Pools of float NHWC images, vectors of channels at a time. A task is a row of outputs. */
+#include <string.h>
+
 #include "core/team.h"
 #include "kernels/f32_tile.h"
 
@@ -77,4 +79,103 @@ void VF_NAME(avgpool_f32)(const struct shr_conv_shape *s, bool count_pad, const 
 {
     struct pool p = {.s = s, .mean = true, .count_pad = count_pad, .x = x, .y = y};
     pool_run(&p, team);
+}
+
+/* ── Gradients ──────────────────────────────────────────────────────────────────────────────── */
+
+struct pool_grad {
+    const struct shr_conv_shape *s;
+    bool mean, count_pad;
+    const float *x, *y, *dy;
+    float *dx;
+};
+
+/* some <= VF channels of a maximum: to the first tap that equals it; the loops become vectors */
+SHR_INLINE void max_grad_at(const struct pool_grad *p, const struct taps *t, int64_t y, size_t c,
+                            const size_t some)
+{
+    const struct shr_conv_shape *s = p->s;
+    float max[VF], rest[VF];
+    for (size_t i = 0; i < some; i++) {
+        max[i] = p->y[y + (int64_t)(c + i)];
+        rest[i] = p->dy[y + (int64_t)(c + i)];
+    }
+    for (int64_t kh = t->h[0]; kh < t->h[1]; kh++) {
+        for (int64_t kw = t->w[0]; kw < t->w[1]; kw++) {
+            const int64_t at =
+                t->first + (kh * s->dil_h * s->w + kw * s->dil_w) * s->c + (int64_t)c;
+            for (size_t i = 0; i < some; i++) {
+                const float v = p->x[at + (int64_t)i];
+                const bool here = v == max[i] || (v != v && max[i] != max[i]);
+                p->dx[at + (int64_t)i] += here ? rest[i] : 0;
+                rest[i] = here ? 0 : rest[i];
+            }
+        }
+    }
+}
+
+static void max_grad(const struct pool_grad *p, const struct taps *t, int64_t y)
+{
+    const size_t c = (size_t)p->s->c;
+    size_t i = 0;
+    for (; i + VF <= c; i += VF) {
+        max_grad_at(p, t, y, i, VF);
+    }
+    if (i < c) {
+        max_grad_at(p, t, y, i, c - i);
+    }
+}
+
+static void mean_grad(const struct pool_grad *p, const struct taps *t, int64_t y)
+{
+    const struct shr_conv_shape *s = p->s;
+    const float *dy = p->dy + y, scale = t->scale;
+    for (int64_t kh = t->h[0]; kh < t->h[1]; kh++) {
+        for (int64_t kw = t->w[0]; kw < t->w[1]; kw++) {
+            float *dx = p->dx + t->first + (kh * s->dil_h * s->w + kw * s->dil_w) * s->c;
+            for (int64_t c = 0; c < s->c; c++) {
+                const float part = dy[c] * scale; /* rounded by itself, as the reference does */
+                dx[c] += part;
+            }
+        }
+    }
+}
+
+/* An image: its windows may overlap. */
+static void grad_image(void *arg, size_t image, size_t worker)
+{
+    const struct pool_grad *p = arg;
+    const struct shr_conv_shape *s = p->s;
+    const int64_t size = s->h * s->w * s->c, n = (int64_t)image;
+    struct taps t;
+    (void)worker;
+    memset(p->dx + n * size, 0, (size_t)size * sizeof *p->dx);
+    for (int64_t pixel = 0; pixel < s->oh * s->ow; pixel++) {
+        const int64_t top = pixel / s->ow * s->stride_h - s->pad_t;
+        const int64_t left = pixel % s->ow * s->stride_w - s->pad_l;
+        const int64_t y = (n * s->oh * s->ow + pixel) * s->c;
+        shr__taps_inside(top, s->dil_h, s->kh, s->h, &t.h[0], &t.h[1]);
+        shr__taps_inside(left, s->dil_w, s->kw, s->w, &t.w[0], &t.w[1]);
+        t.first = ((n * s->h + top) * s->w + left) * s->c;
+        if (p->mean) {
+            t.scale = shr__pool_scale(s, p->count_pad, top, left);
+            mean_grad(p, &t, y);
+        } else {
+            max_grad(p, &t, y);
+        }
+    }
+}
+
+void VF_NAME(maxpool_grad_f32)(const struct shr_conv_shape *s, const float *x, const float *y,
+                               const float *dy, float *dx, struct shr_team *team)
+{
+    struct pool_grad p = {.s = s, .x = x, .y = y, .dy = dy, .dx = dx};
+    shr_team_run(team, (size_t)s->n, grad_image, &p);
+}
+
+void VF_NAME(avgpool_grad_f32)(const struct shr_conv_shape *s, bool count_pad, const float *dy,
+                               float *dx, struct shr_team *team)
+{
+    struct pool_grad p = {.s = s, .mean = true, .count_pad = count_pad, .dy = dy, .dx = dx};
+    shr_team_run(team, (size_t)s->n, grad_image, &p);
 }

@@ -141,7 +141,12 @@ static inline float shr__pool_scale(const struct shr_conv_shape *s, bool count_p
     void shr__maxpool_f32_##isa(const struct shr_conv_shape *s, const float *x, float *y,          \
                                 struct shr_team *team);                                            \
     void shr__avgpool_f32_##isa(const struct shr_conv_shape *s, bool count_pad, const float *x,    \
-                                float *y, struct shr_team *team);
+                                float *y, struct shr_team *team);                                  \
+    void shr__maxpool_grad_f32_##isa(const struct shr_conv_shape *s, const float *x,               \
+                                     const float *y, const float *dy, float *dx,                   \
+                                     struct shr_team *team);                                       \
+    void shr__avgpool_grad_f32_##isa(const struct shr_conv_shape *s, bool count_pad,               \
+                                     const float *dy, float *dx, struct shr_team *team);
 SHR__F32_ENTRIES(ref)
 SHR__F32_ENTRIES(avx2)
 SHR__F32_ENTRIES(avx512)
@@ -195,6 +200,7 @@ void shr__minmax_f32_ref(size_t n, const float *x, float *ret_min, float *ret_ma
 void shr__relu_f32_ref(size_t n, const float *x, float *y);
 void shr__add_f32_ref(size_t n, const float *a, const float *b, float *y);
 void shr__mul_f32_ref(size_t n, const float *a, const float *b, float *y);
+void shr__madd_f32_ref(size_t n, const float *a, const float *b, float *y);
 
 void shr__maxpool_u8_avx2(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
 void shr__add_u8_avx2(const struct shr_add_u8 *p);
@@ -217,5 +223,6 @@ void shr__minmax_f32_avx2(size_t n, const float *x, float *ret_min, float *ret_m
 void shr__relu_f32_avx2(size_t n, const float *x, float *y);
 void shr__add_f32_avx2(size_t n, const float *a, const float *b, float *y);
 void shr__mul_f32_avx2(size_t n, const float *a, const float *b, float *y);
+void shr__madd_f32_avx2(size_t n, const float *a, const float *b, float *y);
 
 #endif

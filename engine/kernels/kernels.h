@@ -43,6 +43,7 @@ struct shr_gemm_f32 {
     size_t ldc;
     enum shr_act act;
     float act_lo, act_hi;
+    bool add; /* the sums begin with what C holds, not with the bias */
 };
 
 enum shr_gemm_i8_out { SHR_GEMM_I32, SHR_GEMM_F32, SHR_GEMM_U8, SHR_GEMM_S8 };
@@ -210,6 +211,7 @@ struct shr_kernels {
     void (*relu_f32)(size_t n, const float *x, float *y); /* NaN stays NaN, as in every RELU */
     void (*add_f32)(size_t n, const float *a, const float *b, float *y);
     void (*mul_f32)(size_t n, const float *a, const float *b, float *y);
+    void (*madd_f32)(size_t n, const float *a, const float *b, float *y); /* y += a * b */
     void (*sigmoid_f32)(size_t n, const float *x, float *y);
     void (*tanh_f32)(size_t n, const float *x, float *y);
     void (*exp_f32)(size_t n, const float *x, float *y);
@@ -228,6 +230,11 @@ struct shr_kernels {
                         struct shr_team *team);
     void (*avgpool_f32)(const struct shr_conv_shape *s, bool count_pad, const float *x, float *y,
                         struct shr_team *team);
+    /* dx = the gradient of the input: of a maximum y, dy where the first tap that equals it was. */
+    void (*maxpool_grad_f32)(const struct shr_conv_shape *s, const float *x, const float *y,
+                             const float *dy, float *dx, struct shr_team *team);
+    void (*avgpool_grad_f32)(const struct shr_conv_shape *s, bool count_pad, const float *dy,
+                             float *dx, struct shr_team *team);
 };
 
 /* The best table for the machine without the masked bits; static, valid for ever. */

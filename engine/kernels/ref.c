@@ -30,7 +30,7 @@ void shr__gemm_f32_ref(const struct shr_gemm_f32 *g)
         const float *a = g->a + m * g->lda;
         float *c = g->c + m * g->ldc;
         for (size_t n = 0; n < g->n; n++) {
-            c[n] = g->bias != NULL ? g->bias[n] : 0;
+            c[n] = g->add ? c[n] : g->bias != NULL ? g->bias[n] : 0;
         }
         for (size_t k = 0; k < g->k; k++) {
             for (size_t n = 0; n < g->n; n++) {
@@ -222,6 +222,13 @@ void shr__add_f32_ref(size_t n, const float *a, const float *b, float *y)
 {
     for (size_t i = 0; i < n; i++) {
         y[i] = a[i] + b[i];
+    }
+}
+
+void shr__madd_f32_ref(size_t n, const float *a, const float *b, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] += a[i] * b[i];
     }
 }
 

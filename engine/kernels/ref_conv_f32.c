@@ -210,3 +210,46 @@ void shr__avgpool_f32_ref(const struct shr_conv_shape *s, bool count_pad, const 
         }
     }
 }
+
+/* ── Gradients of pools ─────────────────────────────────────────────────────────────────────── */
+
+void shr__maxpool_grad_f32_ref(const struct shr_conv_shape *s, const float *x, const float *y,
+                               const float *dy, float *dx, struct shr_team *team)
+{
+    (void)team;
+    memset(dx, 0, (size_t)(s->n * s->h * s->w * s->c) * sizeof *dx);
+    for (int64_t pixel = 0; pixel < s->n * s->oh * s->ow; pixel++, y += s->c, dy += s->c) {
+        struct window v = window_of(s, x, pixel);
+        for (int64_t c = 0; c < s->c; c++) {
+            bool found = false;
+            for (int64_t t = 0; t < s->kh * s->kw && !found; t++) {
+                int64_t kh = t / s->kw, kw = t % s->kw;
+                if (kh >= v.kh[0] && kh < v.kh[1] && kw >= v.kw[0] && kw < v.kw[1]) {
+                    const float *at = tap_at(s, &v, kh, kw) + c;
+                    found = *at == y[c] || (*at != *at && y[c] != y[c]);
+                    dx[at - x] += found ? dy[c] : 0;
+                }
+            }
+        }
+    }
+}
+
+void shr__avgpool_grad_f32_ref(const struct shr_conv_shape *s, bool count_pad, const float *dy,
+                               float *dx, struct shr_team *team)
+{
+    (void)team;
+    memset(dx, 0, (size_t)(s->n * s->h * s->w * s->c) * sizeof *dx);
+    for (int64_t pixel = 0; pixel < s->n * s->oh * s->ow; pixel++, dy += s->c) {
+        struct window v = window_of(s, dx, pixel);
+        float scale = shr__pool_scale(s, count_pad, v.top, v.left);
+        for (int64_t kh = v.kh[0]; kh < v.kh[1]; kh++) {
+            for (int64_t kw = v.kw[0]; kw < v.kw[1]; kw++) {
+                float *to = dx + (tap_at(s, &v, kh, kw) - dx);
+                for (int64_t c = 0; c < s->c; c++) {
+                    const float part = dy[c] * scale;
+                    to[c] += part;
+                }
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 static int check_channels(const struct shr_infer *c, size_t x, size_t w, size_t bias,
                           int64_t groups, struct shr_err *err)
@@ -254,6 +255,7 @@ static int64_t conv_macs(const struct shr_node *node, const struct shr_type *in,
 static const struct shr_op rows[] = {
     {SHR_ROW("Conv", 1, 0), SHR_SLOTS(2, 3, 1, 1), .infer = conv_infer, .setup = conv_setup,
      .forward = conv_forward, .finish = conv_finish, .quant_role = SHR_QUANT_WEIGHTED,
-     .prune_role = SHR_PRUNE_WEIGHTED, .weight_slot = 1, .bias_slot = 2, .macs = conv_macs},
+     .prune_role = SHR_PRUNE_WEIGHTED, .weight_slot = 1, .bias_slot = 2, .macs = conv_macs,
+     .backward = shr_backward_conv},
 };
 const struct shr_op_family shr_ops_conv = {rows, SHR_COUNT_OF(rows)};

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 enum { BLOCK_FLOATS = 1 << 18 }; /* of columns */
 
@@ -233,6 +234,6 @@ static int64_t macs(const struct shr_node *node, const struct shr_type *in,
 static const struct shr_op rows[] = {
     {SHR_ROW("ConvTranspose", 1, 0), SHR_SLOTS(2, 3, 1, 1), .infer = infer, .setup = setup,
      .forward = forward, .prune_role = SHR_PRUNE_WEIGHTED, .weight_slot = 1, .bias_slot = 2,
-     .macs = macs},
+     .macs = macs, .backward = shr_backward_conv_transpose},
 };
 const struct shr_op_family shr_ops_conv_transpose = {rows, SHR_COUNT_OF(rows)};

@@ -113,6 +113,12 @@ SHR_BACKWARD(gelu);
 SHR_BACKWARD(clip);
 SHR_BACKWARD(softmax);
 SHR_BACKWARD(gemm);
+SHR_BACKWARD(conv);
+SHR_BACKWARD(conv_transpose);
+SHR_BACKWARD(max_pool);
+SHR_BACKWARD(average_pool);
+SHR_BACKWARD(global_average_pool);
+SHR_BACKWARD(global_max_pool);
 SHR_BACKWARD(matmul);
 SHR_BACKWARD(same); /* the elements as they are, in another shape */
 SHR_BACKWARD(cast);

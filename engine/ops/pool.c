@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 static int pool_infer(struct shr_infer *c, struct shr_err *err)
 {
@@ -351,20 +352,22 @@ static int global_lp_forward(const struct shr_op_call *c, struct shr_err *err)
 
 static const struct shr_op rows[] = {
     {SHR_ROW("AveragePool", 7, 0), SHR_SLOTS(1, 1, 1, 1), .infer = pool_infer,
-     .setup = average_setup, .forward = average_forward, .quant_role = SHR_QUANT_ARITH,
-     .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT},
+     .setup = average_setup, .forward = average_forward, .backward = shr_backward_average_pool,
+     .quant_role = SHR_QUANT_ARITH, .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT},
     {SHR_ROW("GlobalAveragePool", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = global_infer,
-     .setup = shr_op_setup_f32, .forward = global_average_forward, .quant_role = SHR_QUANT_ARITH,
+     .setup = shr_op_setup_f32, .forward = global_average_forward,
+     .backward = shr_backward_global_average_pool, .quant_role = SHR_QUANT_ARITH,
      .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT},
     {SHR_ROW("GlobalLpPool", 2, 0), SHR_SLOTS(1, 1, 1, 1), .infer = global_lp_infer,
      .setup = shr_op_setup_f32, .forward = global_lp_forward, SHR_NO_WEIGHT},
     {SHR_ROW("GlobalMaxPool", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = global_infer,
-     .setup = shr_op_setup_f32, .forward = global_max_forward, .quant_role = SHR_QUANT_PASS,
+     .setup = shr_op_setup_f32, .forward = global_max_forward,
+     .backward = shr_backward_global_max_pool, .quant_role = SHR_QUANT_PASS,
      .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT},
     {SHR_ROW("LpPool", 2, 0), SHR_SLOTS(1, 1, 1, 1), .infer = lp_infer, .setup = average_setup,
      .forward = lp_forward, SHR_NO_WEIGHT},
     {SHR_ROW("MaxPool", 1, 0), SHR_SLOTS(1, 1, 1, 2), .infer = pool_infer, .setup = max_setup,
-     .forward = max_forward, .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS,
-     SHR_NO_WEIGHT},
+     .forward = max_forward, .backward = shr_backward_max_pool, .quant_role = SHR_QUANT_PASS,
+     .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT},
 };
 const struct shr_op_family shr_ops_pool = {rows, SHR_COUNT_OF(rows)};

@@ -76,7 +76,11 @@ static bool one_gemm_f32(const struct table *t, size_t m, size_t n, size_t k)
     float *a = floats((m - 1) * lda + k, -1, 1);
     float *b = floats(((trans ? n : k) - 1) * ldb + (trans ? k : n), -1, 1);
     float *bias = rnd() % 2 ? floats(n, -1, 1) : NULL;
+    float *before = rnd() % 4 == 0 ? floats(m * n, -1, 1) : NULL; /* what is added to */
     struct out c = out_new(((m - 1) * ldc + n) * sizeof(float));
+    for (size_t i = 0; i < m * n && before != NULL; i++) {
+        ((float *)c.p)[i / n * ldc + i % n] = before[i];
+    }
     void *packed = need(t->k->gemm_f32_size(k, n));
     t->k->gemm_f32_pack(k, n, b, ldb, trans, packed);
     t->k->gemm_f32(&(struct shr_gemm_f32){.m = m,
@@ -90,9 +94,11 @@ static bool one_gemm_f32(const struct table *t, size_t m, size_t n, size_t k)
                                           .ldc = ldc,
                                           .act = act.act,
                                           .act_lo = act.lo,
-                                          .act_hi = act.hi});
+                                          .act_hi = act.hi,
+                                          .add = before != NULL});
     for (size_t i = 0; i < m * n && good; i++) {
-        double sum = bias != NULL ? bias[i % n] : 0, size = fabs(sum);
+        double sum = before != NULL ? before[i] : bias != NULL ? bias[i % n] : 0;
+        double size = fabs(sum);
         for (size_t j = 0; j < k; j++) {
             double p = (double)a[i / n * lda + j] * b[trans ? i % n * ldb + j : j * ldb + i % n];
             sum += p;
@@ -109,6 +115,7 @@ static bool one_gemm_f32(const struct table *t, size_t m, size_t n, size_t k)
     free(a);
     free(b);
     free(bias);
+    free(before);
     free(packed);
     out_free(&c);
     return good ? true : wrong("m %zu n %zu k %zu trans %d act %d", m, n, k, trans, (int)act.act);

@@ -281,6 +281,9 @@ bool check_elementwise_f32(const struct table *t)
         t->k->mul_f32(n, a, b, (float *)got.p);
         t->ref->mul_f32(n, a, b, (float *)want.p);
         good = good && out_same(&got, &want);
+        t->k->madd_f32(n, a, b, (float *)got.p);
+        t->ref->madd_f32(n, a, b, (float *)want.p);
+        good = good && out_same(&got, &want);
         free(a);
         free(b);
         out_free(&got);

@@ -249,6 +249,78 @@ bool check_pool_f32(const struct table *t)
     return good;
 }
 
+/* Output i of a pool gives its dy to the first largest tap, or to all that are inside. */
+static void pool_back(const struct shr_conv_shape *s, int mode, const float *x, int64_t i,
+                      double dy, double *dx)
+{
+    int64_t c = i % s->c, ow = i / s->c % s->ow, oh = i / (s->c * s->ow) % s->oh;
+    int64_t n = i / (s->c * s->ow * s->oh), best = -1;
+    double count = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t k = 0; k < s->kh * s->kw; k++) {
+            int64_t ih = oh * s->stride_h - s->pad_t + k / s->kw * s->dil_h;
+            int64_t iw = ow * s->stride_w - s->pad_l + k % s->kw * s->dil_w;
+            int64_t at = ((n * s->h + ih) * s->w + iw) * s->c + c;
+            bool inside = ih >= 0 && ih < s->h && iw >= 0 && iw < s->w;
+            if (pass == 0) {
+                count += inside || (mode == 2 && ih < s->h + s->pad_b && iw < s->w + s->pad_r);
+                best = inside && (best < 0 || x[at] > x[best]) ? at : best;
+            } else if (inside) {
+                dx[at] += mode == 0 ? at == best ? dy : 0 : dy / count;
+            }
+        }
+    }
+}
+
+static bool one_pool_grad(const struct table *t, const struct shr_conv_shape *s, int mode,
+                          struct shr_team *team)
+{
+    const size_t n_x = (size_t)(s->n * s->c * s->h * s->w);
+    const size_t n_y = (size_t)(s->n * s->c * s->oh * s->ow);
+    float *x = floats(n_x, -3, 3), *dy = floats(n_y, -1, 1), *y = floats(n_y, 0, 1);
+    double *want = calloc(n_x, sizeof *want);
+    struct out dx = out_new(n_x * 4);
+    for (size_t i = 0; i < n_x; i++) { /* some are equal */
+        x[i] = rintf(x[i]);
+    }
+    for (size_t i = 0; i < n_y; i++) {
+        pool_back(s, mode, x, (int64_t)i, (double)dy[i], want);
+    }
+    if (mode == 0) {
+        t->k->maxpool_f32(s, x, y, NULL);
+        t->k->maxpool_grad_f32(s, x, y, dy, (float *)dx.p, team);
+    } else {
+        t->k->avgpool_grad_f32(s, mode == 2, dy, (float *)dx.p, team);
+    }
+    bool good = out_whole(&dx);
+    for (size_t i = 0; i < n_x && good; i++) {
+        good = fabs(((float *)dx.p)[i] - want[i]) <= 1e-5;
+    }
+    free(x);
+    free(y);
+    free(dy);
+    free(want);
+    out_free(&dx);
+    return good;
+}
+
+bool check_pool_grad_f32(const struct table *t)
+{
+    struct shr_team *team = NULL;
+    bool good = shr_team_new(2, &team, NULL) == 0;
+    for (unsigned i = 0; i < 100 && good; i++) {
+        struct shr_conv_shape s = check_shape(i);
+        s.oc = s.c = 1 + rnd_below(40);
+        s.groups = 1;
+        for (int mode = 0; mode < 3 && good; mode++) {
+            good = one_pool_grad(t, &s, mode, team) ||
+                   wrong_shape(&s, mode == 0 ? "max grad" : "mean grad");
+        }
+    }
+    shr_team_free(team);
+    return good;
+}
+
 bool check_maxpool_nan(const struct table *t)
 {
     const struct shr_conv_shape s = {.n = 1,

@@ -154,7 +154,7 @@ static const struct {
     {"dequantize_u8 dequantize_s8", check_dequantize},
     {"quantize_u8_nhwc dequantize_u8_nchw", check_nhwc},
     {"minmax_f32", check_minmax_f32},
-    {"relu_f32 add_f32 mul_f32", check_elementwise_f32},
+    {"relu_f32 add_f32 mul_f32 madd_f32", check_elementwise_f32},
     {"sigmoid_f32", check_sigmoid_f32},
     {"tanh_f32", check_tanh_f32},
     {"exp_f32 erf_f32 act_f32", check_curves},
@@ -163,6 +163,7 @@ static const struct {
     {"layernorm_f32", check_layernorm_f32},
     {"scale_f32", check_scale_f32},
     {"maxpool_f32 avgpool_f32", check_pool_f32},
+    {"gradients of maxpool_f32 avgpool_f32", check_pool_grad_f32},
     {"maxpool_f32 of NaN", check_maxpool_nan},
 };
 

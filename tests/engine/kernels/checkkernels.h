@@ -85,6 +85,7 @@ bool check_softmax_f32(const struct table *t);
 bool check_layernorm_f32(const struct table *t);
 bool check_scale_f32(const struct table *t);
 bool check_pool_f32(const struct table *t);
+bool check_pool_grad_f32(const struct table *t);
 bool check_maxpool_nan(const struct table *t);
 
 void bench(const struct table *t);
