@@ -79,11 +79,139 @@ static int64_t count_nonzero(const struct shr_tensor *t, const struct shr_tensor
     return nonzero;
 }
 
+/* ── Weights in blocks (MatMulNBits, GatherBlockQuantized) ──────────────────────────────────── */
+
+struct blocks { /* outer x n x inner elements, a zero point for each block along n */
+    const struct shr_tensor *q, *zero; /* zero may be NULL */
+    int bits;
+    int64_t outer, n, inner, size;
+    int64_t stride, last;           /* stored elements of an outer one, and of a packed row */
+    int64_t zero_stride, zero_last; /* the same of the zero points */
+};
+
+/* Element i; rows of `last` elements are packed, each row from a new byte on. */
+static double packed_at(const struct shr_tensor *t, int bits, int64_t i, int64_t last)
+{
+    if (t->dtype != SHR_DTYPE_U8 || bits == 8) {
+        return shr_tensor_get(t, i);
+    }
+    const int64_t parts = 8 / bits, row = (last + parts - 1) / parts;
+    const uint8_t byte = ((const uint8_t *)t->data)[i / last * row + i % last / parts];
+    return byte >> (i % last % parts * bits) & ((1 << bits) - 1);
+}
+
+static int64_t count_blocks(const struct blocks *b)
+{
+    const double same = b->q->dtype == SHR_DTYPE_U8 ? 1 << (b->bits - 1) : 0;
+    int64_t nonzero = 0;
+    for (int64_t out = 0; out < b->outer; out++) {
+        for (int64_t i = 0; i < b->n * b->inner; i++) {
+            const int64_t block = i / b->inner / b->size * b->inner + i % b->inner;
+            nonzero += packed_at(b->q, b->bits, out * b->stride + i, b->last) !=
+                       (b->zero == NULL ? same
+                                        : packed_at(b->zero, b->bits, out * b->zero_stride + block,
+                                                    b->zero_last));
+        }
+    }
+    return nonzero;
+}
+
+static const struct shr_tensor *constant_in(const struct shr_node *node, size_t slot)
+{
+    const struct shr_value *v = shr_node_in(node, slot);
+    return shr_value_is_constant(v) ? &v->constant : NULL;
+}
+
+/* The node that reads a constant as weights in blocks, or NULL. */
+static const struct shr_node *reader_of_blocks(const struct shr_value *v)
+{
+    SHR_EACH_USE (use, v) {
+        const char *op = use->node->op_type;
+        if ((use->slot == 1 && strcmp(op, "MatMulNBits") == 0) ||
+            (use->slot == 0 && strcmp(op, "GatherBlockQuantized") == 0)) {
+            return use->node;
+        }
+    }
+    return NULL;
+}
+
+/* Are there as many bytes as the rows need? */
+static bool holds(const struct shr_tensor *t, int bits, int64_t rows, int64_t stride, int64_t last)
+{
+    const int64_t parts = t->dtype == SHR_DTYPE_U8 ? 8 / bits : 1;
+    const int64_t row = (last + parts - 1) / parts;
+    int64_t count = 0;
+    return last > 0 && stride % last == 0 &&
+           shr_dims_count(3, (int64_t[]){rows, stride / last, row}, &count) &&
+           count == shr_tensor_count(t);
+}
+
+static bool product_blocks(const struct shr_node *node, struct blocks *b)
+{
+    b->outer = shr_node_int(node, "N", 0);
+    b->n = shr_node_int(node, "K", 0);
+    b->size = shr_node_int(node, "block_size", 0);
+    if (b->outer < 1 || b->n < 1 || b->n > INT32_MAX || b->size < 1 || b->size > INT32_MAX) {
+        return false;
+    }
+    b->zero_stride = b->zero_last = (b->n + b->size - 1) / b->size;
+    b->stride = b->last = b->zero_stride * b->size; /* rows are filled up to whole blocks */
+    return true;
+}
+
+static bool gather_blocks(const struct shr_node *node, struct blocks *b)
+{
+    const int parts = b->q->dtype == SHR_DTYPE_U8 ? 8 / b->bits : 1, rank = b->q->rank;
+    const int64_t asked = shr_node_int(node, "quantize_axis", 1);
+    const int64_t axis = asked < 0 ? asked + rank : asked;
+    b->size = shr_node_int(node, "block_size", 128);
+    if (axis < 0 || axis >= rank || b->size < 1 || b->size > INT32_MAX) {
+        return false;
+    }
+    b->outer = 1;
+    for (int d = 0; d < rank; d++) {
+        b->last = b->q->dim[d] * (d == rank - 1 ? parts : 1);
+        b->outer *= d < axis ? b->last : 1;
+        b->n = d == axis ? b->last : b->n;
+        b->inner *= d > axis ? b->last : 1;
+    }
+    const int64_t per_row = b->n / b->size + (b->n % b->size != 0);
+    b->stride = b->n * b->inner;
+    b->zero_stride = per_row * b->inner;
+    b->zero_last = axis == rank - 1 ? per_row : b->last;
+    return true;
+}
+
+/* False when the attributes and the tensors do not fit; no runtime would take the node. */
+static bool blocks_of(const struct shr_tensor *q, const struct shr_node *node, struct blocks *ret)
+{
+    struct blocks b = {.q = q,
+                       .zero = constant_in(node, 3),
+                       .bits = (int)shr_node_int(node, "bits", 4),
+                       .inner = 1};
+    const bool product = strcmp(node->op_type, "MatMulNBits") == 0;
+    if ((b.bits != 2 && b.bits != 4 && b.bits != 8) ||
+        !(product ? product_blocks(node, &b) : gather_blocks(node, &b)) ||
+        !holds(q, b.bits, b.outer, b.stride, b.last) ||
+        (b.zero != NULL && !holds(b.zero, b.bits, b.outer, b.zero_stride, b.zero_last))) {
+        return false;
+    }
+    *ret = b;
+    return true;
+}
+
 void shr__count_parameters(const struct shr_model *model, struct shr__counts *ret)
 {
     *ret = (struct shr__counts){0};
     SHR_EACH_VALUE (v, &model->graph) {
         if (!shr_value_is_parameter(v)) {
+            continue;
+        }
+        const struct shr_node *reader = reader_of_blocks(v);
+        struct blocks b;
+        if (reader != NULL && blocks_of(&v->constant, reader, &b)) {
+            ret->parameters += b.outer * b.n * b.inner;
+            ret->nonzero += count_blocks(&b);
             continue;
         }
         int axis = 0;

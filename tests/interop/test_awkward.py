@@ -803,6 +803,8 @@ SEQUENCES = [
     "optimize > optimize",
     "quantize_dynamic > quantize_dynamic > prune_unstructured",
     "quantize_dynamic > optimize",
+    "quantize_weights",
+    "quantize_weights bits=8 block_size=16 > prune_unstructured",
     "quantize_static > quantize_static > prune_unstructured",
     "quantize_static > quantize_dynamic > optimize",
     "prune_unstructured > quantize_dynamic",

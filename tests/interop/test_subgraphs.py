@@ -240,7 +240,7 @@ def test_a_scan_walks_along_an_axis(both, axis, back, out_axis, out_back):
 # ── Passes ──────────────────────────────────────────────────────────────────────────────────────
 
 @pytest.mark.parametrize("words", [
-    ["optimize"], ["quantize_dynamic"], ["prune_unstructured", "amount=0.5"],
+    ["optimize"], ["quantize_dynamic"], ["quantize_weights"], ["prune_unstructured", "amount=0.5"],
     ["prune_structured", "amount=0.34"]])
 def test_passes_leave_what_a_branch_reads(shrink, tmp_path, words):
     """The branch reads a weight, a value between and an output of layers around it."""

@@ -117,6 +117,52 @@ static void a_dynamically_quantized_mlp(void **state)
     shr_model_free(m);
 }
 
+/* MatMulNBits of 3 rows of 20, in blocks of 16: two integers a byte, rows filled up; and a table of
+ * 2 x 32 without zero points. A weight is zero when it is its block's zero point. */
+static void weights_in_blocks(void **state)
+{
+    (void)state;
+    struct shr_rng rng;
+    shr_rng_init(&rng, 3);
+    struct shr_model *m = build_model();
+    struct shr_value *x = build_input(m, "x", SHR_DTYPE_F32, DIMS(-1, 20));
+    struct shr_value *q = build_random(m, "q", SHR_DTYPE_U8, DIMS(3, 2, 8), 0, 0, &rng);
+    struct shr_value *scale = build_random(m, "s", SHR_DTYPE_F32, DIMS(3, 2), 1, 2, &rng);
+    struct shr_value *zero = build_random(m, "z", SHR_DTYPE_U8, DIMS(3, 1), 0, 0, &rng);
+    uint8_t *bytes = q->constant.data, *zeros = zero->constant.data;
+    memset(bytes, 0x77, 48);
+    bytes[0] = 0x57;  /* row 0, block 0: one of 16 is not 7 */
+    bytes[25] = 0x33; /* row 1, block 1: 3, 3 and 7, 7 */
+    zeros[0] = 0x77;
+    zeros[1] = 0x37;
+    zeros[2] = 0x70; /* row 2, block 0 is 0: none of 16 is */
+    struct shr_value *y = build_node(m, "MatMulNBits", "y", x, q, scale, zero, NULL);
+    m->graph.last_node->domain = "com.microsoft";
+    build_int(m, "K", 20);
+    build_int(m, "N", 3);
+    build_int(m, "bits", 4);
+    build_int(m, "block_size", 16);
+    struct shr_value *ids = build_input(m, "ids", SHR_DTYPE_I64, DIMS(-1));
+    struct shr_value *table = build_random(m, "t", SHR_DTYPE_U8, DIMS(2, 16), 0, 0, &rng);
+    struct shr_value *steps = build_random(m, "ts", SHR_DTYPE_F32, DIMS(2, 1), 1, 2, &rng);
+    memset(table->constant.data, 0x88, 32);
+    ((uint8_t *)table->constant.data)[31] = 0x18;
+    struct shr_value *g = build_node(m, "GatherBlockQuantized", "g", table, ids, steps, NULL);
+    m->graph.last_node->domain = "com.microsoft";
+    build_int(m, "block_size", 32);
+    build_output(m, y);
+    build_output(m, g);
+    struct shr__counts counts;
+    shr__count_parameters(m, &counts);
+    assert_int_equal(counts.parameters, 3 * 20 + 2 * 32);
+    assert_int_equal(counts.nonzero, 1 + 2 + 16 + 1);
+
+    build_int(m, "block_size", 0); /* what does not fit is counted as it is stored */
+    shr__count_parameters(m, &counts);
+    assert_int_equal(counts.parameters, 3 * 20 + 32);
+    shr_model_free(m);
+}
+
 static void unknown_operators_have_no_macs(void **state)
 {
     (void)state;
@@ -159,6 +205,7 @@ int main(void)
         cmocka_unit_test(a_float_mlp),
         cmocka_unit_test(a_statically_quantized_mlp),
         cmocka_unit_test(a_dynamically_quantized_mlp),
+        cmocka_unit_test(weights_in_blocks),
         cmocka_unit_test(unknown_operators_have_no_macs),
         cmocka_unit_test(gzip_bytes_are_those_of_level_6),
     };

@@ -44,6 +44,7 @@ static void every_failed_allocation_is_told(void **state)
         fail_all(nets[i], "optimize", NULL, NULL);
         fail_all(nets[i], "quantize_dynamic", NULL, NULL);
         fail_all(nets[i], "quantize_static", NULL, data);
+        fail_all(nets[i], "quantize_weights", NULL, NULL);
         fail_all(nets[i], "prune_unstructured", NULL, NULL);
         fail_all(nets[i], "prune_unstructured", "scope", NULL);
         fail_all(nets[i], "prune_structured", NULL, NULL);
