@@ -416,6 +416,8 @@ static const struct shr__layout_rule TRAINING[] = {
      .adapt = adapt_flag},
     {.name = "AveragePoolGrad", .image = SHR__ALWAYS, .slots = 1, .adapt = adapt_flag},
     {.name = "MaxPoolGrad", .image = SHR__FOLLOWS, .slots = ALL, .adapt = adapt_flag},
+    {.name = "BatchNormGrad", .image = SHR__FOLLOWS, .slots = 1 | 1 << 1, .adapt = adapt_flag},
+    {.name = "BatchNormTrain", .image = SHR__FOLLOWS, .slots = 1, .adapt = adapt_flag},
     {.name = "ChannelSum", .image = SHR__FOLLOWS, .slots = 1, .adapt = adapt_flag},
     {.name = "BroadcastTo",
      .image = SHR__ALWAYS,

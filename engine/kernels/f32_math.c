@@ -166,3 +166,40 @@ void VF_NAME(scale_f32)(const struct shr_scale_f32 *p, const float *x, float *y)
         }
     }
 }
+
+SHR_INLINE vf scaled(const float *dy, const float *scale, size_t i, size_t some)
+{
+    const vf g = some == VF ? vf_load(dy + i) : vf_load_some(dy + i, some);
+    if (scale == NULL) {
+        return g;
+    }
+    return vf_mul(g, some == VF ? vf_load(scale + i) : vf_load_some(scale + i, some));
+}
+
+void VF_NAME(layernorm_grad_f32)(size_t n, const float *dy, const float *scale, const float *xhat,
+                                 float inverse, float *dx)
+{
+    const size_t whole = n / VF * VF;
+    vf sum = vf_zero(), product = vf_zero();
+    for (size_t i = 0; i < whole; i += VF) {
+        const vf g = scaled(dy, scale, i, VF);
+        sum = vf_add(sum, g);
+        product = vf_fma(g, vf_load(xhat + i), product);
+    }
+    if (whole < n) {
+        const vf g = scaled(dy, scale, whole, n - whole);
+        sum = vf_add(sum, g);
+        product = vf_fma(g, vf_load_some(xhat + whole, n - whole), product);
+    }
+    const vf mean = vf_set1(vf_sum(sum) / (float)n), slope = vf_set1(vf_sum(product) / (float)n);
+    for (size_t i = 0; i < n; i += VF) {
+        const size_t some = i < whole ? VF : n - whole;
+        const vf hat = some == VF ? vf_load(xhat + i) : vf_load_some(xhat + i, some);
+        const vf g = vf_fnma(hat, slope, vf_sub(scaled(dy, scale, i, some), mean));
+        if (some == VF) {
+            vf_store(dx + i, vf_mul(vf_set1(inverse), g));
+        } else {
+            vf_store_some(dx + i, vf_mul(vf_set1(inverse), g), some);
+        }
+    }
+}

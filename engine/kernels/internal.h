@@ -137,6 +137,8 @@ static inline float shr__pool_scale(const struct shr_conv_shape *s, bool count_p
                             float *y);                                                             \
     void shr__softmax_f32_##isa(size_t n, const float *x, float *y);                               \
     void shr__layernorm_f32_##isa(const struct shr_layernorm *p, const float *x, float *y);        \
+    void shr__layernorm_grad_f32_##isa(size_t n, const float *dy, const float *scale,              \
+                                       const float *xhat, float inverse, float *dx);               \
     void shr__scale_f32_##isa(const struct shr_scale_f32 *p, const float *x, float *y);            \
     void shr__maxpool_f32_##isa(const struct shr_conv_shape *s, const float *x, float *y,          \
                                 struct shr_team *team);                                            \

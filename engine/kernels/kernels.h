@@ -222,6 +222,11 @@ struct shr_kernels {
     void (*softmax_f32)(size_t n, const float *x, float *y);
     void (*layernorm_f32)(const struct shr_layernorm *p, const float *x, float *y);
 
+    /* The gradient of one row's normalization, of mean 0 and variance 1:
+     * dx = inverse * (g - mean(g) - xhat * mean(g * xhat)), g = dy * scale; scale may be NULL */
+    void (*layernorm_grad_f32)(size_t n, const float *dy, const float *scale, const float *xhat,
+                               float inverse, float *dx);
+
     /* NHWC float: y = act(x * scale[c] + bias[c]); y may be x */
     void (*scale_f32)(const struct shr_scale_f32 *p, const float *x, float *y);
     /* Padding does not count in a maximum, which is -inf of padding alone; a NaN counts when it is

@@ -314,6 +314,22 @@ void shr__layernorm_f32_ref(const struct shr_layernorm *p, const float *x, float
     }
 }
 
+void shr__layernorm_grad_f32_ref(size_t n, const float *dy, const float *scale, const float *xhat,
+                                 float inverse, float *dx)
+{
+    double sum = 0, product = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double g = (double)dy[i] * (scale == NULL ? 1.0 : (double)scale[i]);
+        sum += g;
+        product += g * (double)xhat[i];
+    }
+    const float mean = (float)(sum / (double)n), slope = (float)(product / (double)n);
+    for (size_t i = 0; i < n; i++) {
+        const float g = scale == NULL ? dy[i] : dy[i] * scale[i];
+        dx[i] = inverse * (g - mean - xhat[i] * slope);
+    }
+}
+
 void shr__scale_f32_ref(const struct shr_scale_f32 *p, const float *x, float *y)
 {
     for (size_t i = 0; i < p->rows * p->c; i++) {

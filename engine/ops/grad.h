@@ -119,6 +119,12 @@ SHR_BACKWARD(max_pool);
 SHR_BACKWARD(average_pool);
 SHR_BACKWARD(global_average_pool);
 SHR_BACKWARD(global_max_pool);
+SHR_BACKWARD(batch_norm);
+SHR_BACKWARD(batch_norm_train);
+SHR_BACKWARD(layer_norm);
+SHR_BACKWARD(instance_norm);
+SHR_BACKWARD(group_norm);
+SHR_BACKWARD(random_mask);
 SHR_BACKWARD(matmul);
 SHR_BACKWARD(same); /* the elements as they are, in another shape */
 SHR_BACKWARD(cast);
@@ -130,5 +136,10 @@ SHR_BACKWARD(gather);
 SHR_BACKWARD(expand);
 SHR_BACKWARD(reduce_sum);
 SHR_BACKWARD(reduce_mean);
+
+/* ── Training forms, for the rows ───────────────────────────────────────────────────────────── */
+
+int shr_training_batch_norm(struct shr_grad *g, struct shr_err *err);
+int shr_training_dropout(struct shr_grad *g, struct shr_err *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 /* ── BatchNormalization: y = x * a[c] + b[c] ────────────────────────────────────────────────── */
 
@@ -300,14 +301,16 @@ static int group_forward(const struct shr_op_call *c, struct shr_err *err)
 static const struct shr_op rows[] = {
     {SHR_ROW("BatchNormalization", 7, 0), SHR_SLOTS(5, 5, 1, 5), .infer = channels_infer,
      .setup = batch_setup, .forward = batch_forward, .prune_role = SHR_PRUNE_PASS, SHR_NO_WEIGHT,
-     .in_place = true},
+     .in_place = true, .backward = shr_backward_batch_norm, .training = shr_training_batch_norm},
     {SHR_ROW("GroupNormalization", 18, 0), SHR_SLOTS(3, 3, 1, 1), .infer = group_infer,
-     .setup = shr_op_setup_f32, .forward = group_forward, SHR_NO_WEIGHT},
+     .setup = shr_op_setup_f32, .forward = group_forward, SHR_NO_WEIGHT,
+     .backward = shr_backward_group_norm},
     {SHR_ROW("InstanceNormalization", 6, 0), SHR_SLOTS(3, 3, 1, 1), .infer = channels_infer,
      .setup = shr_op_setup_f32, .forward = instance_forward, .prune_role = SHR_PRUNE_PASS,
-     SHR_NO_WEIGHT},
+     SHR_NO_WEIGHT, .backward = shr_backward_instance_norm},
     {SHR_ROW("LayerNormalization", 17, 0), SHR_SLOTS(2, 3, 1, 3), .infer = layer_infer,
-     .setup = shr_op_setup_f32, .forward = layer_forward, SHR_NO_WEIGHT},
+     .setup = shr_op_setup_f32, .forward = layer_forward, SHR_NO_WEIGHT,
+     .backward = shr_backward_layer_norm},
     {SHR_ROW("RMSNormalization", 23, 0), SHR_SLOTS(2, 2, 1, 1), .infer = layer_infer,
      .setup = shr_op_setup_f32, .forward = rms_forward, SHR_NO_WEIGHT},
 };

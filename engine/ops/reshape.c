@@ -392,7 +392,7 @@ static const struct shr_op rows[] = {
     {SHR_ROW("Dropout", 7, 0), SHR_SLOTS(1, 3, 1, 2), .infer = dropout_infer,
      .setup = dropout_setup, .forward = dropout_forward, SHR_NO_WEIGHT,
      .quant_role = SHR_QUANT_PASS, .prune_role = SHR_PRUNE_PASS, .in_place = true, .halves = true,
-     .backward = shr_backward_same},
+     .backward = shr_backward_same, .training = shr_training_dropout},
     {SHR_ROW("Shape", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = shape_infer, .forward = shape_forward,
      SHR_NO_WEIGHT, .halves = true},
     {SHR_ROW("Size", 1, 0), SHR_SLOTS(1, 1, 1, 1), .infer = size_infer, .forward = size_forward,

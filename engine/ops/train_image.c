@@ -76,47 +76,80 @@ void shr_image_done(const struct shr_op_call *c, const struct shr_image *i, stru
 
 /* ── Sums of channels ───────────────────────────────────────────────────────────────────────── */
 
-enum { CHANNELS = 64, ROWS = 64 }; /* of a task, and as many rows in float before double */
+enum { ROWS = 64, LEAST = 1024, MOST = 8 }; /* in float before double; of a part; parts */
 
-struct sums {
+int shr_image_sums_init(struct shr_op_setup *c, const struct shr_image *i,
+                        struct shr_image_sums *ret, struct shr_err *err)
+{
+    const int64_t parts = i->n * i->size / LEAST;
+    ret->parts = parts < 1 ? 1 : parts > MOST ? MOST : parts;
+    return shr_image_room(c, ret->parts * i->c, sizeof(double) + 2 * sizeof(float), &ret->at, err);
+}
+
+struct part_sums {
+    const struct shr_op_call *c;
     const struct shr_image *i;
-    const float *x, *y;
-    float *to;
+    const struct shr_image_sums *s;
+    const float *x, *y, *center;
 };
 
-static void sum_channels(void *arg, size_t task, size_t worker)
+static double *totals_of(const struct part_sums *r, int64_t part)
 {
-    (void)worker;
-    const struct sums *s = arg;
-    const int64_t first = (int64_t)task * CHANNELS, rows = s->i->n * s->i->size;
-    const int64_t n = s->i->c - first < CHANNELS ? s->i->c - first : CHANNELS;
-    double sum[CHANNELS] = {0};
-    for (int64_t r = 0; r < rows; r += ROWS) {
-        float some[CHANNELS] = {0};
-        for (int64_t k = r; k < rows && k < r + ROWS; k++) {
-            const float *x = s->x + k * s->i->c + first;
-            const float *y = s->y == NULL ? NULL : s->y + k * s->i->c + first;
-            for (int64_t j = 0; y == NULL && j < n; j++) {
-                some[j] += x[j];
-            }
-            for (int64_t j = 0; y != NULL && j < n; j++) {
-                some[j] += x[j] * y[j];
-            }
-        }
-        for (int64_t j = 0; j < n; j++) {
-            sum[j] += (double)some[j];
-        }
-    }
-    for (int64_t j = 0; j < n; j++) {
-        s->to[first + j] = (float)sum[j];
+    char *at = (char *)r->c->scratch + r->s->at;
+    return (double *)(void *)at + part * r->i->c;
+}
+
+/* some (c) += one row; buffer (c) */
+static void add_row(const struct part_sums *r, int64_t row, float *some, float *buffer)
+{
+    const struct shr_kernels *k = r->c->kernels;
+    const size_t c = (size_t)r->i->c;
+    const float *x = r->x + row * r->i->c;
+    if (r->center != NULL) { /* it is minus the mean */
+        k->add_f32(c, x, r->center, buffer);
+        k->madd_f32(c, buffer, r->y == NULL ? buffer : r->y + row * r->i->c, some);
+    } else if (r->y != NULL) {
+        k->madd_f32(c, x, r->y + row * r->i->c, some);
+    } else {
+        k->add_f32(c, some, x, some);
     }
 }
 
-void shr_image_sums(const struct shr_op_call *c, const struct shr_image *i, const float *x,
-                    const float *y, float *to)
+static void sum_part(void *arg, size_t part, size_t worker)
 {
-    struct sums s = {i, x, y, to};
-    shr_team_run(c->team, (size_t)((i->c + CHANNELS - 1) / CHANNELS), sum_channels, &s);
+    (void)worker;
+    const struct part_sums *r = arg;
+    const int64_t rows = r->i->n * r->i->size, parts = r->s->parts, c = r->i->c;
+    const int64_t from = rows * (int64_t)part / parts, to = rows * ((int64_t)part + 1) / parts;
+    double *sum = totals_of(r, (int64_t)part);
+    float *some = (float *)(void *)totals_of(r, parts) + (int64_t)part * 2 * c, *buffer = some + c;
+    for (int64_t j = 0; j < c; j++) {
+        sum[j] = 0;
+    }
+    for (int64_t row = from; row < to; row += ROWS) {
+        memset(some, 0, (size_t)c * sizeof *some);
+        for (int64_t k = row; k < to && k < row + ROWS; k++) {
+            add_row(r, k, some, buffer);
+        }
+        for (int64_t j = 0; j < c; j++) {
+            sum[j] += (double)some[j];
+        }
+    }
+}
+
+void shr_image_sums(const struct shr_op_call *c, const struct shr_image *i,
+                    const struct shr_image_sums *s, const float *x, const float *y,
+                    const float *center, double *sums)
+{
+    struct part_sums r = {c, i, s, x, y, center};
+    shr_team_run(c->team, (size_t)s->parts, sum_part, &r);
+    memcpy(sums, totals_of(&r, 0), (size_t)i->c * sizeof *sums);
+    for (int64_t part = 1; part < s->parts; part++) {
+        const double *more = totals_of(&r, part);
+        for (int64_t j = 0; j < i->c; j++) {
+            sums[j] += more[j];
+        }
+    }
 }
 
 int shr_infer_dims(struct shr_infer *c, struct shr_err *err)

@@ -31,9 +31,17 @@ float *shr_image_out(const struct shr_op_call *c, const struct shr_image *i,
                      const struct shr_tensor *t);
 void shr_image_done(const struct shr_op_call *c, const struct shr_image *i, struct shr_tensor *t);
 
-/* sums (c) = of each channel of NHWC x, or of x * y where y is given; in a fixed order. */
-void shr_image_sums(const struct shr_op_call *c, const struct shr_image *i, const float *x,
-                    const float *y, float *sums);
+/* Sums of the channels of NHWC images, in an order that depends on the shape alone. */
+struct shr_image_sums {
+    size_t at; /* in scratch */
+    int64_t parts;
+};
+int shr_image_sums_init(struct shr_op_setup *c, const struct shr_image *i,
+                        struct shr_image_sums *ret, struct shr_err *err) SHR_MUSTCHECK;
+/* sums (c) = of x, of x * y, of (x + center) * y, or without y of (x + center)^2, center (c). */
+void shr_image_sums(const struct shr_op_call *c, const struct shr_image *i,
+                    const struct shr_image_sums *s, const float *x, const float *y,
+                    const float *center, double *sums);
 
 /* Infer rule: the output has the dims of the attribute "dims" and the type of input 0. */
 int shr_infer_dims(struct shr_infer *c, struct shr_err *err);

@@ -164,6 +164,41 @@ bool check_layernorm_f32(const struct table *t)
     return true;
 }
 
+static bool one_layernorm_grad(const struct table *t, size_t n)
+{
+    float *dy = floats(n, -1, 1), *scale = rnd() % 2 ? floats(n, -2, 2) : NULL;
+    float *hat = floats(n, -1, 1);
+    struct out dx = out_new(n * 4);
+    double sum = 0, product = 0;
+    t->k->layernorm_grad_f32(n, dy, scale, hat, 0.75f, (float *)dx.p);
+    for (size_t i = 0; i < n; i++) {
+        const double g = (double)dy[i] * (scale == NULL ? 1 : scale[i]);
+        sum += g;
+        product += g * hat[i];
+    }
+    bool good = out_whole(&dx);
+    for (size_t i = 0; i < n && good; i++) {
+        const double g = (double)dy[i] * (scale == NULL ? 1 : scale[i]);
+        const double want = 0.75 * (g - sum / (double)n - hat[i] * product / (double)n);
+        good = fabs(((float *)dx.p)[i] - want) <= 16 * UNIT_BOUND;
+    }
+    free(dy);
+    free(scale);
+    free(hat);
+    out_free(&dx);
+    return good ? true : wrong("n %zu", n);
+}
+
+bool check_layernorm_grad_f32(const struct table *t)
+{
+    for (size_t i = 1; sizes[i] != 0; i++) {
+        if (!one_layernorm_grad(t, sizes[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* ── Channels and pools ─────────────────────────────────────────────────────────────────────── */
 
 bool check_scale_f32(const struct table *t)

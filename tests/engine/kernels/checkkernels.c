@@ -161,6 +161,7 @@ static const struct {
     {"exp_f32 erf_f32 act_f32 at their ends", check_curve_ends},
     {"softmax_f32", check_softmax_f32},
     {"layernorm_f32", check_layernorm_f32},
+    {"layernorm_grad_f32", check_layernorm_grad_f32},
     {"scale_f32", check_scale_f32},
     {"maxpool_f32 avgpool_f32", check_pool_f32},
     {"gradients of maxpool_f32 avgpool_f32", check_pool_grad_f32},

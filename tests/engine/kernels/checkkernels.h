@@ -83,6 +83,7 @@ bool check_curves(const struct table *t);
 bool check_curve_ends(const struct table *t);
 bool check_softmax_f32(const struct table *t);
 bool check_layernorm_f32(const struct table *t);
+bool check_layernorm_grad_f32(const struct table *t);
 bool check_scale_f32(const struct table *t);
 bool check_pool_f32(const struct table *t);
 bool check_pool_grad_f32(const struct table *t);

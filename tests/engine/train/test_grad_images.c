@@ -131,6 +131,118 @@ static void pools_of_whole_images(void **state)
     }
 }
 
+/* ── Normalizations ─────────────────────────────────────────────────────────────────────────── */
+
+static struct shr_value *batch_norm(struct shr_model *m, struct shr_value *x, int64_t n,
+                                    struct shr_rng *rng)
+{
+    struct shr_value *mean = build_random(m, "mean", SHR_DTYPE_F32, DIMS(n), -0.5, 0.5, rng);
+    struct shr_value *var = build_random(m, "variance", SHR_DTYPE_F32, DIMS(n), 0.5, 1.5, rng);
+    struct shr_value *scale = build_random(m, "ps", SHR_DTYPE_F32, DIMS(n), 0.5, 1.5, rng);
+    struct shr_value *bias = build_random(m, "pb", SHR_DTYPE_F32, DIMS(n), -1, 1, rng);
+    return build_node(m, "BatchNormalization", "y", x, scale, bias, mean, var, NULL);
+}
+
+/* With statistics of the batch, and frozen; of images between convolutions, and of rows. */
+static void batch_normalizations(void **state)
+{
+    struct shr_rng rng;
+    (void)state;
+    shr_rng_init(&rng, 9);
+    for (int form = 0; form < 4; form++) {
+        struct shr_model *m = build_model();
+        struct shr_value *x;
+        if (form < 2) {
+            x = build_node(m, "Conv", "x", P("px", 2, 3, 4, 4), P("pw", 10, 3, 3, 3), NULL);
+            x = batch_norm(m, x, 10, &rng);
+            x = build_node(m, "Sigmoid", "a", x, NULL);
+            x = build_node(m, "Conv", "z", x, P("pv", 2, 10, 1, 1), NULL);
+        } else {
+            x = build_node(m, "Tanh", "a", batch_norm(m, P("px", 9, 5), 5, &rng), NULL);
+        }
+        build_output(m, x);
+        (form % 2 == 0 ? gradcheck_training : gradcheck_usual)(m);
+    }
+}
+
+static void normalizations_of_samples(void **state)
+{
+    struct shr_rng rng;
+    (void)state;
+    shr_rng_init(&rng, 10);
+    for (int form = 0; form < 4; form++) {
+        struct shr_err err;
+        struct shr_model *m = build_model();
+        assert_int_equal(shr_model_import(m, "", 21, &err), 0);
+        struct shr_value *x = form < 2 ? P("px", 40, 3, 5) : P("px", 2, 6, 3, 2), *y;
+        const int64_t n = form == 0 ? 5 : form == 1 ? 3 : 6;
+        struct shr_value *s = form == 1 ? P("ps", 3, 5) : P("ps", n);
+        struct shr_value *b = form == 1 ? P("pb", 3, 5) : P("pb", n);
+        if (form < 2) {
+            y = build_node(m, "LayerNormalization", "y", x, s, b, NULL);
+            build_int(m, "axis", form == 0 ? -1 : 1);
+        } else if (form == 2) {
+            y = build_node(m, "InstanceNormalization", "y", x, s, b, NULL);
+        } else {
+            y = build_node(m, "GroupNormalization", "y", x, s, b, NULL);
+            build_int(m, "num_groups", 2);
+        }
+        build_output(m, build_node(m, "Tanh", "a", y, NULL));
+        gradcheck(m, 1e-2, 4e-3);
+    }
+}
+
+/* The mask is that of forward and of backward, and another mask for each node. */
+static void dropout_by_one_mask(void **state)
+{
+    struct shr_rng rng;
+    (void)state;
+    shr_rng_init(&rng, 11);
+    struct shr_model *m = build_model();
+    struct shr_value *ratio = build_scalar(m, "ratio", SHR_DTYPE_F32, 0.3);
+    struct shr_value *x = build_node(m, "Dropout", "d1", P("px", 7, 9), ratio, NULL);
+    x = build_node(m, "Tanh", "a", x, NULL);
+    build_output(m, build_node(m, "Dropout", "d2", x, ratio, NULL));
+    gradcheck_training(m);
+}
+
+static void masks_leave_the_share_asked_for(void **state)
+{
+    struct shr_rng rng;
+    struct shr_err err;
+    (void)state;
+    shr_rng_init(&rng, 12);
+    struct shr_model *m = build_model();
+    assert_int_equal(shr_model_import(m, SHR_TRAIN_DOMAIN, 1, &err), 0);
+    struct shr_value *x = build_input(m, "x", SHR_DTYPE_F32, DIMS(100001));
+    struct shr_value *seed = build_input(m, "seed", SHR_DTYPE_I64, DIMS(1));
+    for (int i = 0; i < 2; i++) {
+        build_output(m, build_node(m, "RandomMask", i == 0 ? "a" : "b", x, seed, NULL));
+        build_last(m)->domain = SHR_TRAIN_DOMAIN;
+        build_int(m, "salt", i);
+        struct shr_err ignored;
+        assert_int_equal(shr_node_set_float(&m->graph, build_last(m), "ratio", 0.25f, &ignored), 0);
+    }
+    struct shr_plan *plan = build_plan(m, &(struct shr_plan_opts){.threads = 2});
+    build_fill(shr_plan_input(plan, 0), 1, 1, &rng);
+    double stay[2] = {0}, both = 0;
+    for (int64_t s = 0; s < 2; s++) {
+        *(int64_t *)shr_plan_input(plan, 1)->data = s;
+        build_run(plan);
+        const float *a = shr_plan_output(plan, 0)->data, *b = shr_plan_output(plan, 1)->data;
+        for (size_t i = 0; i < 100001; i++) {
+            assert_true(a[i] == 0 || a[i] == (float)(1 / 0.75));
+            stay[0] += a[i] != 0;
+            stay[1] += b[i] != 0;
+            both += a[i] != 0 && b[i] != 0;
+        }
+    }
+    assert_true(stay[0] > 149000 && stay[0] < 151000 && stay[1] > 149000 && stay[1] < 151000);
+    assert_true(both > 111500 && both < 113500); /* of nodes that know nothing of each other */
+    shr_plan_free(plan);
+    shr_model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,6 +252,10 @@ int main(void)
         cmocka_unit_test(networks_of_convolutions),
         cmocka_unit_test(pools_lead_to_what_they_read),
         cmocka_unit_test(pools_of_whole_images),
+        cmocka_unit_test(batch_normalizations),
+        cmocka_unit_test(normalizations_of_samples),
+        cmocka_unit_test(dropout_by_one_mask),
+        cmocka_unit_test(masks_leave_the_share_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
