@@ -100,7 +100,8 @@ int api_job_get(struct api_request *req, struct shr_err *err)
         }
         bool is_over =
             is_final || api_now_ms() >= req->wait_until_ms || atomic_load(&req->api->is_stopping);
-        if (is_over) {
+        if (is_over) { /* whoever has the answer may ask again: its place is free by then */
+            api_waiter_remove(&req->api->waiters, req);
             return api_reply_json(req, 200, job, err);
         }
         json_decref(job);
