@@ -371,23 +371,28 @@ static int crop_forward(const struct shr_op_call *c, struct shr_err *err)
     (void)err;
     const struct shr_tensor *x = c->in[0];
     struct shr_tensor *y = c->out[0];
-    int64_t own[SHR_MAX_RANK], index[SHR_MAX_RANK] = {0};
+    int64_t x_stride[SHR_MAX_RANK], y_stride[SHR_MAX_RANK], n[SHR_MAX_RANK] = {1};
     const size_t size = shr_dtype_size(x->dtype);
-    shr_dense_strides(x->rank, x->dim, own);
+    const int last = x->rank > 0 ? x->rank - 1 : 0;
+    int64_t rows = 1, x_from = 0, y_from = 0;
+    shr_dense_strides(x->rank, x->dim, x_stride);
+    shr_dense_strides(y->rank, y->dim, y_stride);
+    for (int i = 0; i < x->rank; i++) { /* the part that both have */
+        const int64_t more = y->dim[i] - x->dim[i];
+        n[i] = more >= 0 ? x->dim[i] : y->dim[i];
+        y_from += more >= 0 ? more / 2 * y_stride[i] : 0;
+        x_from += more < 0 ? -more / 2 * x_stride[i] : 0;
+        rows *= i < last ? n[i] : 1;
+    }
     memset(y->data, 0, shr_tensor_bytes(y));
-    for (int64_t out = 0; out < shr_tensor_count(y); out++) {
-        int64_t at = 0;
-        for (int i = 0; i < x->rank && at >= 0; i++) {
-            const int64_t more = y->dim[i] - x->dim[i];
-            int64_t from = more >= 0 ? index[i] - more / 2 : index[i] + -more / 2;
-            at = from < 0 || from >= x->dim[i] ? -1 : at + from * own[i];
+    for (int64_t row = 0; row < rows && n[last] > 0; row++) {
+        int64_t from = x_from, to = y_from, rest = row;
+        for (int i = last - 1; i >= 0; rest /= n[i--]) {
+            from += rest % n[i] * x_stride[i];
+            to += rest % n[i] * y_stride[i];
         }
-        if (at >= 0) {
-            copy_one(x->data, at, y->data, out, size);
-        }
-        for (int i = x->rank - 1; i >= 0 && ++index[i] == y->dim[i]; i--) {
-            index[i] = 0;
-        }
+        memcpy((char *)y->data + (size_t)to * size, (const char *)x->data + (size_t)from * size,
+               (size_t)n[last] * size);
     }
     return SHR_OK;
 }
