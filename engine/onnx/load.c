@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "onnx/onnx.h"
+#include "ops/grad.h"
 #include "ops/op.h"
 
 enum { OLDEST_IR = 3, NEWEST_IR = 13, OLDEST_OPSET = 7 };
@@ -31,6 +32,10 @@ static int read_opset(struct shr_reader *r, const Onnx__OperatorSetIdProto *from
     if (known != 0 && known != from->version) {
         return shr_err_set(err, SHR_ERR_INVALID, "opset_import: versions %lld and %lld of '%s'",
                            (long long)known, (long long)from->version, shown);
+    }
+    if (strcmp(domain, SHR_TRAIN_DOMAIN) == 0) { /* its rows trust the rules that emit them */
+        return shr_err_set(err, SHR_ERR_INVALID,
+                           "opset_import: domain '%s' is the engine's own, no model's", domain);
     }
     if (domain[0] == 0 && from->version < OLDEST_OPSET) {
         return shr_err_set(err, SHR_ERR_UNSUPPORTED,

@@ -225,6 +225,7 @@ def broken_versions():
     write("opset6", model(opset=6))
     write("opset0", edit(lambda m: setattr(m.opset_import[0], "version", 0)))
     write("two_opsets", edit(lambda m: m.opset_import.add(domain="ai.onnx", version=12)))
+    write("domain_of_the_engine", edit(lambda m: m.opset_import.add(domain="shrinkd.train", version=1)))
     write("no_domain", edit(lambda m: setattr(m.graph.node[1], "domain", "my.domain")))
 
 

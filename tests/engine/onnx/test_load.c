@@ -61,6 +61,8 @@ static const struct {
      "opset 6 of ai.onnx is older than 7: convert the model with onnx.version_converter"},
     {"opset0", SHR_ERR_INVALID, "opset_import: version 0 of domain 'ai.onnx'"},
     {"two_opsets", SHR_ERR_INVALID, "opset_import: versions 13 and 12 of 'ai.onnx'"},
+    {"domain_of_the_engine", SHR_ERR_INVALID,
+     "opset_import: domain 'shrinkd.train' is the engine's own, no model's"},
     {"no_domain", SHR_ERR_INVALID,
      "node 'rectify': opset_import has no version of domain 'my.domain'"},
 
