@@ -17,11 +17,15 @@ import torch.nn.functional as F
 STEPS, ROWS, CLASSES = 10, 32, 10
 
 
-def mlp():
-    return nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, CLASSES)), (784,)
+def mlp(act=nn.ReLU):
+    return nn.Sequential(nn.Linear(784, 64), act(), nn.Linear(64, 32), act(), nn.Linear(32, CLASSES)), (784,)
 
 
-NETWORKS = {"mlp": mlp}
+def smooth():
+    return mlp(nn.Tanh)
+
+
+NETWORKS = {"mlp": mlp, "smooth": smooth}
 
 
 def loss_of(recipe, logits, labels, teacher):
