@@ -133,7 +133,7 @@ static json_t *param_schema(const json_t *param)
         {"enum", "{\"type\":\"string\"}"},
         {"amount", "{\"type\":\"number\"}"},
         {"bytes", "{\"type\":[\"integer\",\"string\"]}"},
-        {"list", "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}"},
+        {"list", "{\"type\":\"array\",\"items\":{\"type\":[\"string\",\"integer\"]}}"},
     };
     const char *type = json_string_value(json_object_get(param, "type"));
     json_t *schema = NULL;

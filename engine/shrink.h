@@ -317,7 +317,8 @@ struct shr_args { /* the parameters of one run of a pass, in the order of its ta
 };
 
 struct shr_pass_call {
-    const struct shr_model *model; /* not changed */
+    const struct shr_model *model;    /* not changed */
+    const struct shr_model *original; /* what the job began with; NULL = model */
     const struct shr_args *args;
     const struct shr_dataset *calibrate; /* NULL unless the job has one */
     const struct shr_dataset *train;

@@ -16,6 +16,8 @@ extern const struct shr_pass shr_pass_quantize_static;
 extern const struct shr_pass shr_pass_quantize_weights;
 extern const struct shr_pass shr_pass_prune_unstructured;
 extern const struct shr_pass shr_pass_prune_structured;
+extern const struct shr_pass shr_pass_distill;
+extern const struct shr_pass shr_pass_finetune;
 
 /* The `nodes` filter that every pass with one has: include and exclude are globs on node names
  * (fnmatch), op_types a list; empty include or op_types = all. A dot in a parameter's name makes a

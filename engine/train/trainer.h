@@ -38,7 +38,7 @@ struct shr_lane {
     struct shr_plan *plan;
     size_t n_inputs; /* of the model, in its order */
     struct shr_tensor **inputs;
-    struct shr_tensor *random; /* NULL = nothing is random */
+    struct shr_tensor *random;                                  /* NULL = nothing is random */
     struct shr_tensor *labels, *teacher, *hints[SHR_HINTS_MAX]; /* NULL where there is none */
     const struct shr_tensor *loss, *hits;
     size_t n_states;

@@ -13,22 +13,35 @@ const char *const job_data_names[JOB_DATA_COUNT] = {"train", "calibrate", "evalu
 
 /* ── Passes ─────────────────────────────────────────────────────────────────────────────────── */
 
+enum { DIGITS = 24 }; /* of an integer as text */
+
+/* An element of a list: a text, or an integer as one (widths of layers). NULL = neither. */
+static const char *list_text(const json_t *value, char digits[DIGITS])
+{
+    if (json_is_integer(value)) {
+        snprintf(digits, DIGITS, "%lld", (long long)json_integer_value(value));
+        return digits;
+    }
+    return json_string_value(value);
+}
+
 static int set_list(struct shr_args *args, const char *name, json_t *list, struct shr_err *err)
 {
     const size_t n = json_array_size(list);
     const char **texts = shr_mem_new(n + 1, sizeof *texts);
-    if (texts == NULL) {
-        return srv_nomem(err);
-    }
-    for (size_t i = 0; i < n; i++) {
-        texts[i] = json_string_value(json_array_get(list, i));
+    char(*digits)[DIGITS] = shr_mem_new(n + 1, sizeof *digits);
+    int code = texts == NULL || digits == NULL ? srv_nomem(err) : SHR_OK;
+    for (size_t i = 0; i < n && code == SHR_OK; i++) {
+        texts[i] = list_text(json_array_get(list, i), digits[i]);
         if (texts[i] == NULL) {
-            shr_mem_free(texts);
-            return shr_err_set(err, SHR_ERR_INVALID, "%s[%zu]: must be a text", name, i);
+            code = shr_err_set(err, SHR_ERR_INVALID, "%s[%zu]: must be a text", name, i);
         }
     }
-    const int code = shr_args_set_list(args, name, texts, n, err);
+    if (code == SHR_OK) {
+        code = shr_args_set_list(args, name, texts, n, err);
+    }
     shr_mem_free(texts);
+    shr_mem_free(digits);
     return code;
 }
 

@@ -30,6 +30,7 @@ struct run {
     struct shr_ctx ctx;
     struct shr_dataset *data[JOB_DATA_COUNT]; /* the same dataset is loaded once */
     struct shr_model *model;                  /* the present one: the original, then each result */
+    struct shr_model *original;               /* kept for passes that train; or NULL */
     struct store_item source;
     void *source_bytes;
     size_t n_source;
@@ -103,6 +104,11 @@ static int load_model(struct run *run, struct shr_err *err)
     }
     if (code == SHR_OK) {
         code = shr_model_load(run->source_bytes, run->n_source, NULL, &run->model, err);
+    }
+    for (size_t i = 0; code == SHR_OK && i < run->recipe.n_passes; i++) {
+        if ((run->recipe.passes[i].pass->needs & SHR_NEEDS_TRAIN) != 0) {
+            run->original = run->model;
+        }
     }
     return code;
 }
@@ -303,6 +309,7 @@ static int run_pass(struct run *run, size_t i, struct shr_report *report, struct
 {
     struct shr_pass_call call = {
         .model = run->model,
+        .original = run->original,
         .args = &run->recipe.passes[i],
         .calibrate = run->data[JOB_DATA_CALIBRATE],
         .train = run->data[JOB_DATA_TRAIN],
@@ -318,7 +325,9 @@ static int run_pass(struct run *run, size_t i, struct shr_report *report, struct
         shr_model_free(call.ret_model);
         return code;
     }
-    shr_model_free(run->model);
+    if (run->model != run->original) {
+        shr_model_free(run->model);
+    }
     run->model = call.ret_model;
     return SHR_OK;
 }
@@ -447,7 +456,10 @@ void job_worker_run(struct job_task *task)
     conclude(&run, code, &err);
 
     shr_eval_free(run.eval);
-    shr_model_free(run.model);
+    if (run.model != run.original) {
+        shr_model_free(run.model);
+    }
+    shr_model_free(run.original);
     free_datasets(&run);
     shr_mem_free(run.source_bytes);
     store_item_finish(&run.source);

@@ -23,3 +23,34 @@ def test_passes_run_in_order_and_the_same_job_gives_the_same_bytes(daemon, fashi
     assert [step["sha256"] for step in first] == [step["sha256"] for step in again]
     sizes = [step["bytes"] for step in first]
     assert sizes[0] > sizes[1] and sizes[2] > sizes[3], sizes
+
+
+STUDENT = [{"pass": "distill", "student": {"mlp": [24]}, "epochs": 8, "batch_size": 16, "validate": 0.2,
+            "learning_rate": 0.005},
+           {"pass": "finetune", "labels": False, "epochs": 1},
+           {"pass": "quantize_static", "calibration": "minmax"},
+           {"pass": "prune_unstructured"}]
+
+
+def test_a_student_is_distilled_quantized_and_pruned_in_one_job(daemon, fashion):
+    assert daemon.put_model("teacher", MODELS / "mlp.onnx").status == 201
+    assert daemon.put_dataset("few", fashion / "small.npz").status == 201
+    job = {"model": "teacher", "pipeline": STUDENT, "seed": 3, "evaluate": {"latency": {"batch": [1]}},
+           "data": {"train": "few", "calibrate": "few", "evaluate": "few"}}
+    job = daemon.submit(job)
+    view = daemon.wait(job)
+    assert view["state"] == "succeeded", view
+    steps = daemon.get(f"/v1/jobs/{job}/report").json()["steps"]
+    assert [step["pass"] for step in steps] == ["original"] + [step["pass"] for step in STUDENT]
+    parameters = 784 * 24 + 24 + 24 * 10 + 10
+    metrics = [step["metrics"] for step in steps]
+    assert [m["parameters"] for m in metrics] == [266610] + 4 * [parameters]
+    assert metrics[1]["accuracy"] > 0.5 and metrics[3]["accuracy"] > 0.5
+    subjects = {note["subject"] for note in steps[1]["notes"]}
+    assert {"epoch 1", "epoch 8"} <= subjects
+
+
+def test_a_job_that_trains_needs_a_dataset_to_train_on(daemon):
+    answer = daemon.request("POST", "/v1/jobs", {"model": "teacher", "pipeline": STUDENT})
+    assert answer.status == 400
+    assert answer.json()["detail"] == "data.train: is missing, and pipeline[0] (distill) needs it"

@@ -52,7 +52,7 @@ static void bad_jobs_name_the_field(void **state)
          "pipeline[1].criterion: \"l3\" is not one of l1, l2, random"},
         {PASS("{\"pass\":\"optimize\",\"fuse\":1}"),
          "pipeline[1].fuse: must be true or false, not an integer"},
-        {PASS("{\"pass\":\"quantize_dynamic\",\"nodes\":{\"include\":[\"a\",2]}}"),
+        {PASS("{\"pass\":\"quantize_dynamic\",\"nodes\":{\"include\":[\"a\",true]}}"),
          "pipeline[1].nodes.include[1]: must be a text"},
         {PASS("{\"pass\":\"quantize_dynamic\",\"nodes\":{\"include\":{}}}"),
          "pipeline[1].nodes.include: must not be an object"},
