@@ -20,6 +20,19 @@ void shr_ctx_tell(const struct shr_ctx *ctx, const char *stage, uint64_t done, u
     }
 }
 
+void shr_ctx_figure(const struct shr_ctx *ctx, const char *series, uint64_t at, double value)
+{
+    if (ctx != NULL && ctx->figure != NULL) {
+        ctx->figure(ctx->user, series, at, value);
+    }
+}
+
+int shr_ctx_checkpoint(const struct shr_ctx *ctx, const void *bytes, size_t n, struct shr_err *err)
+{
+    return ctx != NULL && ctx->checkpoint != NULL ? ctx->checkpoint(ctx->user, bytes, n, err)
+                                                  : SHR_OK;
+}
+
 struct shr_note *shr_report_note(struct shr_report *report, enum shr_note_kind kind,
                                  const char *subject, const char *format, ...)
 {

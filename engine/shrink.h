@@ -29,13 +29,24 @@ enum { SHR_MAX_RANK = 8 };
 /* Told between nodes and batches, from the thread that runs the job. total 0 = not known. */
 typedef void (*shr_progress_fn)(void *user, const char *stage, uint64_t done, uint64_t total);
 
+/* A figure of work that goes on: the loss of a step, the accuracy of an epoch. `at` counts what the
+ * series has seen (steps for all series of training). From the thread that runs the job. */
+typedef void (*shr_figure_fn)(void *user, const char *series, uint64_t at, double value);
+
+/* Bytes from which the running pass can go on, copied by the callee. */
+typedef int (*shr_checkpoint_fn)(void *user, const void *bytes, size_t n, struct shr_err *err);
+
 struct shr_ctx { /* all zero = one thread, seed 0, no limit, nobody listens */
     uint64_t seed;
     int threads;               /* budget of this job; 0 means 1 */
     size_t max_memory;         /* bytes a job may hold beside its models; 0 = no limit */
     const atomic_bool *cancel; /* polled; true ends the call with SHR_ERR_CANCELLED */
     shr_progress_fn progress;
-    void *user;        /* given to progress */
+    shr_figure_fn figure;
+    shr_checkpoint_fn checkpoint; /* NULL = none are kept */
+    const void *resume;           /* the last one of this very pass, or NULL */
+    size_t n_resume;
+    void *user;        /* given to progress, figure and checkpoint */
     unsigned cpu_mask; /* enum shr_cpu bits that must not be used; 0 = use all */
 };
 
@@ -43,6 +54,11 @@ struct shr_ctx { /* all zero = one thread, seed 0, no limit, nobody listens */
 SHR_API int shr_ctx_poll(const struct shr_ctx *ctx, struct shr_err *err) SHR_MUSTCHECK;
 SHR_API void shr_ctx_tell(const struct shr_ctx *ctx, const char *stage, uint64_t done,
                           uint64_t total);
+SHR_API void shr_ctx_figure(const struct shr_ctx *ctx, const char *series, uint64_t at,
+                            double value);
+/* 0 without a callback. An error is the callback's: the work itself may go on. */
+SHR_API int shr_ctx_checkpoint(const struct shr_ctx *ctx, const void *bytes, size_t n,
+                               struct shr_err *err) SHR_MUSTCHECK;
 
 /* Instruction sets that kernels are written for, weakest first. */
 enum shr_cpu {

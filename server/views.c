@@ -440,7 +440,7 @@ static json_t *note_json(const struct shr_note *note)
     return whole(json, ok);
 }
 
-char *srv_report_dump(const struct shr_report *report)
+char *srv_report_dump(const struct shr_report *report, const struct job_curves *curves)
 {
     json_t *notes = json_array();
     bool ok = true;
@@ -449,6 +449,9 @@ char *srv_report_dump(const struct shr_report *report)
     }
     json_t *json = json_object();
     ok = srv_json_put(json, "notes", notes) && ok;
+    if (curves->n > 0) {
+        ok = ok && srv_json_put(json, "curves", job_curves_json(curves));
+    }
     char *text = ok ? srv_json_dump(json) : NULL;
     json_decref(json);
     return text;

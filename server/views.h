@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "engine/shrink.h"
+#include "jobs/curves.h"
 #include "srv.h"
 
 /* What an upload found out, stored as the item's summary. */
@@ -29,7 +30,7 @@ json_t *srv_metrics_json(const struct store_step *step);
 json_t *srv_unmeasured_json(const struct store_step *step);
 
 /* What a pass did, and why a job failed, as text to store (shr_mem_free). step -1 = before any. */
-char *srv_report_dump(const struct shr_report *report);
+char *srv_report_dump(const struct shr_report *report, const struct job_curves *curves);
 char *srv_problem_dump(const struct shr_err *err, int step, const char *pass);
 
 #endif

@@ -418,10 +418,11 @@ static int move_job(struct store *store, const char *id, const struct store_move
     if (code == 0 && store_db_changes(&store->main) == 0) {
         code = shr_err_set(err, SHR_ERR_CONFLICT, "job %s is not %s any more", id, move->from);
     }
-    if (code != 0) {
-        return code;
+    if (code == 0 && move->is_final) {
+        code = store__checkpoint_drop(store, seq, err);
     }
-    return store__event_append(store, seq, "state", move->event_data, ret_event_id, err);
+    return code == 0 ? store__event_append(store, seq, "state", move->event_data, ret_event_id, err)
+                     : code;
 }
 
 int store_job_move(struct store *store, const char *id, const struct store_move *move,

@@ -68,7 +68,10 @@ static int add(struct store *store, const char *job_id, int64_t attempt,
         return code;
     }
     code = store__blob_expect(store, step->sha256, step->bytes, err);
-    return code == 0 ? insert(store, job, attempt, step, err) : code;
+    if (code == 0) {
+        code = insert(store, job, attempt, step, err);
+    }
+    return code == 0 ? store__checkpoint_drop(store, job, err) : code;
 }
 
 int store_step_add(struct store *store, const char *job_id, int64_t attempt,

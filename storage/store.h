@@ -1,8 +1,8 @@
 /* The store: everything that shrinkd must not forget, in two SQLite files.
  *
- *   shrinkd.db    WAL, synchronous=FULL: models, datasets, jobs, steps, metrics, events
- *   artifacts.db  rollback journal, 64 KiB pages: blobs, content-addressed by SHA-256, as chunk
- * rows
+ *   shrinkd.db    WAL, synchronous=FULL: models, datasets, jobs, steps, metrics, checkpoints,
+ * events artifacts.db  rollback journal, 64 KiB pages: blobs, content-addressed by SHA-256, as
+ * chunk rows
  *
  * A function that returns 0 after a change has committed it: it survives kill -9 and power loss.
  * Order of commits: bytes first, then the row that names them, so a row implies its bytes; bytes
@@ -231,6 +231,17 @@ struct store_steps {
 int store_step_list(struct store *store, const char *job_id, struct store_steps *ret,
                     struct shr_err *err) SHR_MUSTCHECK;
 void store_steps_finish(struct store_steps *steps);
+
+/* ── Checkpoints: where a running step can go on after a crash ──────────────────────────────── */
+
+/* Replaces the job's checkpoint, if it has one. CONFLICT when another attempt owns the job. The end
+ * of the step (store_step_add) or of the job drops it. */
+int store_checkpoint_put(struct store *store, const char *job_id, int64_t attempt, int64_t step,
+                         const void *bytes, size_t n, struct shr_err *err) SHR_MUSTCHECK;
+/* Those of the job's checkpoint (shr_mem_free), of whichever attempt; NULL and 0 when it has none
+ * of this step. */
+int store_checkpoint_get(struct store *store, const char *job_id, int64_t step, void **ret_bytes,
+                         size_t *ret_n, struct shr_err *err) SHR_MUSTCHECK;
 
 /* ── Events ─────────────────────────────────────────────────────────────────────────────────── */
 

@@ -1,9 +1,9 @@
 /* Care: what is used, what is garbage, and whether all is whole.
  *
- * A blob is garbage when no part and no step names it and it was not touched for a while: an upload
- * comes before the row that names it. The last look and the deletion happen under the writer's
- * transaction on shrinkd.db, and rows that name a blob check under the same one that it is there,
- * so a row always implies its bytes. Thread: any. */
+ * A blob is garbage when no part, step or checkpoint names it and it was not touched for a while:
+ * an upload comes before the row that names it. The last look and the deletion happen under the
+ * writer's transaction on shrinkd.db, and rows that name a blob check under the same one that it is
+ * there, so a row always implies its bytes. Thread: any. */
 #include <inttypes.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -51,7 +51,8 @@ static int is_named(struct store_db *db, const char *sha256, bool *ret, struct s
     int64_t one;
     return store_db_int(db,
                         "SELECT 1 FROM part WHERE sha256 = ?1"
-                        " UNION ALL SELECT 1 FROM step WHERE sha256 = ?1 LIMIT 1",
+                        " UNION ALL SELECT 1 FROM step WHERE sha256 = ?1"
+                        " UNION ALL SELECT 1 FROM checkpoint WHERE sha256 = ?1 LIMIT 1",
                         STORE_ARGS(STORE_TEXT(sha256)), &one, ret, err);
 }
 
@@ -93,6 +94,27 @@ static int sweep_one(struct store *store, const struct blob_entry *e, int64_t be
         code = delete_blob(store, e, before_us, bytes, err);
     }
     return store_db_end(&store->main, code, err);
+}
+
+static int list_blob(struct store *store, const char *sha256, blob_list *list, struct shr_err *err)
+{
+    store_db_lock(&store->blobs);
+    int code = store_db_query(&store->blobs, "SELECT id, bytes, sha256 FROM blob WHERE sha256 = ?1",
+                              STORE_ARGS(STORE_TEXT(sha256)), take_entry, list, err);
+    store_db_unlock(&store->blobs);
+    return code;
+}
+
+int store__blob_drop(struct store *store, const char *sha256, struct shr_err *err)
+{
+    blob_list list = {0};
+    uint64_t bytes = 0;
+    int code = list_blob(store, sha256, &list, err);
+    for (size_t i = 0; code == 0 && i < list.n; i++) {
+        code = sweep_one(store, &list.v[i], INT64_MAX, &bytes, err);
+    }
+    SHR_VEC_FINISH(&list);
+    return code;
 }
 
 /* Gives freed pages back to the file system, some MiB under the mutex at a time. */

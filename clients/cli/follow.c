@@ -44,6 +44,11 @@ static void show_progress(struct follow *f, const json_t *p)
         fputs(i < full ? "#" : "·", stderr);
     }
     fprintf(stderr, "] %3.0f %%  %s", percent, what);
+    const char *series;
+    json_t *value;
+    json_object_foreach (json_object_get(p, "figures"), series, value) {
+        fprintf(stderr, "  %s %.4g", series, json_number_value(value));
+    }
     const json_t *eta = json_object_get(p, "eta_s");
     if (json_is_number(eta)) {
         fprintf(stderr, "  %.0f s left", json_number_value(eta));

@@ -1,6 +1,7 @@
 /* Progress of a running job, see progress.h. */
 #include "jobs/progress.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,6 +39,7 @@ void job_progress_unit(struct job_progress *progress, int step, const char *pass
     progress->unit_base = progress->unit_part = 0;
     view->step = step;
     view->stage[0] = '\0';
+    view->n_figures = 0;
     snprintf(view->pass, sizeof view->pass, "%s", pass);
     uv_mutex_unlock(&progress->lock);
 }
@@ -81,6 +83,22 @@ bool job_progress_set(struct job_progress *progress, const char *stage, uint64_t
     return tell;
 }
 
+void job_progress_figure(struct job_progress *progress, const char *series, double value)
+{
+    uv_mutex_lock(&progress->lock);
+    struct job_progress_view *view = &progress->view;
+    size_t i = 0;
+    while (i < view->n_figures && strcmp(view->figures[i].series, series) != 0) {
+        i++;
+    }
+    if (i < JOB_PROGRESS_FIGURES) {
+        view->n_figures = i == view->n_figures ? i + 1 : view->n_figures;
+        snprintf(view->figures[i].series, sizeof view->figures[i].series, "%s", series);
+        view->figures[i].value = value;
+    }
+    uv_mutex_unlock(&progress->lock);
+}
+
 void job_progress_get(struct job_progress *progress, struct job_progress_view *ret)
 {
     uv_mutex_lock(&progress->lock);
@@ -100,6 +118,15 @@ json_t *job_progress_json(const struct job_progress_view *view)
     ok = ok && srv_json_put(json, "percent", json_real((int)(view->percent * 10.0) / 10.0));
     ok = ok && srv_json_put(json, "eta_s",
                             view->eta_s < 0 ? json_null() : json_integer((json_int_t)view->eta_s));
+    json_t *figures = ok && view->n_figures > 0 ? json_object() : NULL;
+    for (size_t i = 0; ok && i < view->n_figures; i++) {
+        const double value = view->figures[i].value;
+        ok = srv_json_put(figures, view->figures[i].series,
+                          isfinite(value) ? json_real(value) : json_null());
+    }
+    if (figures != NULL) {
+        ok = srv_json_put(json, "figures", figures) && ok;
+    }
     if (!ok) {
         json_decref(json);
         return NULL;

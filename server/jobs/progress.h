@@ -11,12 +11,21 @@
 #include <stdint.h>
 #include <uv.h>
 
+enum { JOB_PROGRESS_FIGURES = 8 };
+
+struct job_figure { /* the latest of a series that the running pass tells */
+    char series[32];
+    double value;
+};
+
 struct job_progress_view {
     char stage[64], pass[64];
     int step, n_steps;
     uint64_t done, total;
-    double percent; /* 0 to 100 of the whole job */
-    double eta_s;   /* -1 = cannot be told yet */
+    double percent;   /* 0 to 100 of the whole job */
+    double eta_s;     /* -1 = cannot be told yet */
+    size_t n_figures; /* of the present unit */
+    struct job_figure figures[JOB_PROGRESS_FIGURES];
 };
 
 struct job_progress {
@@ -37,6 +46,9 @@ void job_progress_unit(struct job_progress *progress, int step, const char *pass
 /* A stage moves on. True when listeners should be told: the stage is new or some time went by. */
 bool job_progress_set(struct job_progress *progress, const char *stage, uint64_t done,
                       uint64_t total);
+
+/* Shown with the next progress; more series than there is room for are left out. */
+void job_progress_figure(struct job_progress *progress, const char *series, double value);
 
 void job_progress_get(struct job_progress *progress, struct job_progress_view *ret);
 json_t *job_progress_json(const struct job_progress_view *view); /* NULL = out of memory */

@@ -14,6 +14,7 @@
 #include "engine/shrink.h"
 #include "errors.h"
 #include "items.h"
+#include "jobs/curves.h"
 #include "jobs/events.h"
 #include "jobs/queue.h"
 #include "jobs/recipe.h"
@@ -35,7 +36,9 @@ struct run {
     void *source_bytes;
     size_t n_source;
     struct shr_eval *eval;
-    int step; /* for the problem of a failed job; -1 before the first */
+    struct job_curves curves; /* of the present pass */
+    void *resume;             /* its checkpoint, or NULL */
+    int step;                 /* for the problem of a failed job; -1 before the first */
     const char *pass;
 };
 
@@ -59,6 +62,46 @@ static void on_progress(void *user, const char *stage, uint64_t done, uint64_t t
         srv_log(SRV_LOG_DEBUG, task->job.id, "progress was not stored: %s", err.msg);
     }
     shr_mem_free(data);
+}
+
+static void on_figure(void *user, const char *series, uint64_t at, double value)
+{
+    struct run *run = user;
+    job_progress_figure(&run->task->progress, series, value);
+    if (!job_curves_add(&run->curves, series, at, value)) {
+        srv_log(SRV_LOG_DEBUG, run->task->job.id, "a point of %s was not kept", series);
+    }
+}
+
+/* ── Checkpoints ────────────────────────────────────────────────────────────────────────────── */
+
+static int on_checkpoint(void *user, const void *bytes, size_t n, struct shr_err *err)
+{
+    struct run *run = user;
+    const struct store_job *job = &run->task->job;
+    int code =
+        store_checkpoint_put(run->srv->store, job->id, job->attempt, run->step, bytes, n, err);
+    if (code != SHR_OK) {
+        srv_log(SRV_LOG_WARNING, job->id, "step %d: no checkpoint: %s", run->step, err->msg);
+    }
+    return code;
+}
+
+/* What an attempt that a crash ended left of this step. */
+static int find_checkpoint(struct run *run, struct shr_err *err)
+{
+    int code = store_checkpoint_get(run->srv->store, run->task->job.id, run->step, &run->resume,
+                                    &run->ctx.n_resume, err);
+    run->ctx.resume = run->resume;
+    return code;
+}
+
+static void drop_checkpoint(struct run *run)
+{
+    shr_mem_free(run->resume);
+    run->resume = NULL;
+    run->ctx.resume = NULL;
+    run->ctx.n_resume = 0;
 }
 
 static void begin_unit(struct run *run, int step, const char *pass)
@@ -162,6 +205,8 @@ static int load_inputs(struct run *run, struct shr_err *err)
             .max_memory = (size_t)least_limit(run->recipe.max_memory, run->task->max_memory),
             .cancel = &run->task->cancel,
             .progress = on_progress,
+            .figure = on_figure,
+            .checkpoint = on_checkpoint,
             .user = run,
         };
         job_progress_begin(&run->task->progress, (int)run->recipe.n_passes);
@@ -349,7 +394,7 @@ static int keep_step(struct run *run, const struct shr_report *report, struct sh
         code = shr_eval_measure(run->eval, bytes.data, bytes.len, &ctx, &metrics, err);
     }
     if (code == SHR_OK) {
-        text = srv_report_dump(report);
+        text = srv_report_dump(report, &run->curves);
         code =
             text != NULL ? store_step(run, sha256, bytes.len, text, &metrics, err) : srv_nomem(err);
     }
@@ -365,7 +410,12 @@ static int do_pass(struct run *run, size_t i, struct shr_err *err)
     const char *pass = run->recipe.passes[i].pass->name;
     begin_unit(run, (int)i + 1, pass);
     shr_ctx_tell(&run->ctx, pass, 0, 0);
-    int code = run_pass(run, i, &report, err);
+    job_curves_finish(&run->curves);
+    int code = find_checkpoint(run, err);
+    if (code == SHR_OK) {
+        code = run_pass(run, i, &report, err);
+    }
+    drop_checkpoint(run);
     if (code == SHR_OK) {
         begin_unit(run, (int)i + 1, pass);
         shr_ctx_tell(&run->ctx, "evaluate", 0, 0);
@@ -455,6 +505,7 @@ void job_worker_run(struct job_task *task)
     const int code = run_job(&run, &err);
     conclude(&run, code, &err);
 
+    job_curves_finish(&run.curves);
     shr_eval_free(run.eval);
     if (run.model != run.original) {
         shr_model_free(run.model);

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "base/mem.h"
+
 enum { NO_LIMIT = 1000 };
 
 static void add_job(struct fixture *f, const char *model_name, const char *key,
@@ -511,6 +513,72 @@ static void events_are_listed_after_an_id_for_one_job_or_all(void **state)
                "job job_x does not exist");
 }
 
+/* ── Checkpoints ────────────────────────────────────────────────────────────────────────────── */
+
+static void expect_checkpoint(struct fixture *f, const char *id, int64_t step, const char *wanted)
+{
+    void *bytes = NULL;
+    size_t n = 77;
+    assert_ok(store_checkpoint_get(f->store, id, step, &bytes, &n, err));
+    assert_int_equal(n, wanted == NULL ? 0 : strlen(wanted));
+    assert_true((bytes == NULL) == (wanted == NULL));
+    if (wanted != NULL) {
+        assert_memory_equal(bytes, wanted, n);
+    }
+    shr_mem_free(bytes);
+}
+
+static void a_checkpoint_outlives_the_process_and_the_next_takes_its_place(void **state)
+{
+    struct fixture *f = *state;
+    char id[STORE_ID_SIZE], first[STORE_SHA256_HEX];
+    uint64_t bytes;
+    new_job_id(f, id);
+    int64_t attempt = claim(f, id);
+    expect_checkpoint(f, id, 1, NULL);
+    assert_ok(store_checkpoint_put(f->store, id, attempt, 1, "epoch 1", 7, err));
+    put_text(f, "epoch 1", first);
+    fixture_reopen(f);
+    expect_checkpoint(f, id, 1, "epoch 1");
+    expect_checkpoint(f, id, 2, NULL); /* of another step */
+    assert_ok(store_sweep(f->store, -10, &bytes, err));
+    assert_int_equal(bytes, 0);
+
+    requeue(f, id); /* a crash: the next attempt goes on from it */
+    const int64_t next = claim(f, id);
+    expect_checkpoint(f, id, 1, "epoch 1");
+    struct shr_err refused = {0};
+    assert_int_equal(store_checkpoint_put(f->store, id, attempt, 1, "late", 4, &refused),
+                     SHR_ERR_CONFLICT);
+    assert_ok(store_checkpoint_put(f->store, id, next, 1, "epoch 2", 7, err));
+    expect_checkpoint(f, id, 1, "epoch 2");
+    assert_int_equal(store_blob_size(f->store, first, &bytes, &refused), SHR_ERR_NOT_FOUND);
+    assert_ok(store_checkpoint_put(f->store, id, next, 1, "epoch 2", 7, err)); /* the same bytes */
+    expect_checkpoint(f, id, 1, "epoch 2");
+}
+
+static void the_end_of_a_step_or_of_the_job_drops_the_checkpoint(void **state)
+{
+    struct fixture *f = *state;
+    char id[STORE_ID_SIZE], sha256[STORE_SHA256_HEX];
+    new_job_id(f, id);
+    const int64_t attempt = claim(f, id);
+    assert_ok(store_checkpoint_put(f->store, id, attempt, 1, "half", 4, err));
+    put_text(f, "artifact", sha256);
+    const struct store_step step = {.seq = 1, .pass = "distill", .sha256 = sha256, .bytes = 8};
+    assert_ok(store_step_add(f->store, id, attempt, &step, err));
+    expect_checkpoint(f, id, 1, NULL);
+
+    assert_ok(store_checkpoint_put(f->store, id, attempt, 2, "half", 4, err));
+    const struct store_move move = {
+        .from = "running", .to = "failed", .attempt = attempt, .is_final = true};
+    assert_ok(store_job_move(f->store, id, &move, NULL, err));
+    expect_checkpoint(f, id, 2, NULL);
+    uint64_t swept = 0;
+    assert_ok(store_sweep(f->store, -10, &swept, err));
+    assert_int_equal(swept, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +600,8 @@ int main(void)
         store_test(a_later_attempt_replaces_what_earlier_ones_made),
         store_test(a_step_without_its_bytes_or_with_nan_is_refused),
         store_test(events_are_listed_after_an_id_for_one_job_or_all),
+        store_test(a_checkpoint_outlives_the_process_and_the_next_takes_its_place),
+        store_test(the_end_of_a_step_or_of_the_job_drops_the_checkpoint),
     };
     return cmocka_run_group_tests_name("storage/jobs", tests, NULL, NULL);
 }

@@ -66,7 +66,7 @@ static void connections_are_set_for_durability(void **state)
     static const struct pragma main_only[] = {
         {"PRAGMA journal_mode", "wal"},
         {"PRAGMA application_id", "1397248580"},
-        {"PRAGMA user_version", "1"},
+        {"PRAGMA user_version", "2"},
         {"PRAGMA query_only", "0"},
     };
     static const struct pragma blobs_only[] = {
@@ -143,8 +143,8 @@ static void newer_and_foreign_files_are_refused_untouched(void **state)
     close_store(f);
     fixture_sql(f, "shrinkd.db", "PRAGMA user_version = 1000");
     assert_err(open_again(f, &store, err), SHR_ERR_CONFLICT,
-               "shrinkd.db: has version 1000, this shrinkd knows up to 1");
-    fixture_sql(f, "shrinkd.db", "PRAGMA user_version = 1; PRAGMA application_id = 7");
+               "shrinkd.db: has version 1000, this shrinkd knows up to 2");
+    fixture_sql(f, "shrinkd.db", "PRAGMA user_version = 2; PRAGMA application_id = 7");
     assert_err(open_again(f, &store, err), SHR_ERR_CONFLICT,
                "shrinkd.db: not a database of shrinkd");
     fixture_sql(f, "shrinkd.db", "PRAGMA application_id = 1397248580");
