@@ -13,7 +13,10 @@
     .tanh_f32 = shr__tanh_f32_##isa, .exp_f32 = shr__exp_f32_##isa, .erf_f32 = shr__erf_f32_##isa, \
     .act_f32 = shr__act_f32_##isa, .softmax_f32 = shr__softmax_f32_##isa,                          \
     .layernorm_f32 = shr__layernorm_f32_##isa,                                                     \
-    .layernorm_grad_f32 = shr__layernorm_grad_f32_##isa, .scale_f32 = shr__scale_f32_##isa,        \
+    .layernorm_grad_f32 = shr__layernorm_grad_f32_##isa,                                           \
+    .lstm_cell_f32 = shr__lstm_cell_f32_##isa,                                                     \
+    .lstm_cell_grad_f32 = shr__lstm_cell_grad_f32_##isa, .gru_cell_f32 = shr__gru_cell_f32_##isa,  \
+    .gru_cell_grad_f32 = shr__gru_cell_grad_f32_##isa, .scale_f32 = shr__scale_f32_##isa,          \
     .maxpool_f32 = shr__maxpool_f32_##isa, .avgpool_f32 = shr__avgpool_f32_##isa,                  \
     .maxpool_grad_f32 = shr__maxpool_grad_f32_##isa,                                               \
     .avgpool_grad_f32 = shr__avgpool_grad_f32_##isa, .conv_f32_load = shr__conv_f32_load,          \

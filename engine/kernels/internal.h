@@ -139,6 +139,16 @@ static inline float shr__pool_scale(const struct shr_conv_shape *s, bool count_p
     void shr__layernorm_f32_##isa(const struct shr_layernorm *p, const float *x, float *y);        \
     void shr__layernorm_grad_f32_##isa(size_t n, const float *dy, const float *scale,              \
                                        const float *xhat, float inverse, float *dx);               \
+    void shr__lstm_cell_f32_##isa(size_t h, float *gates, const float *before, float *cell,        \
+                                  float *y);                                                       \
+    void shr__lstm_cell_grad_f32_##isa(size_t h, const float *gates, const float *before,          \
+                                       const float *cell, const float *dh, float *dc,              \
+                                       float *dgates);                                             \
+    void shr__gru_cell_f32_##isa(size_t h, float *gates, const float *state, const float *before,  \
+                                 float *y);                                                        \
+    void shr__gru_cell_grad_f32_##isa(size_t h, const float *gates, const float *state,            \
+                                      const float *before, float *dh, float *dgates,               \
+                                      float *dstate);                                              \
     void shr__scale_f32_##isa(const struct shr_scale_f32 *p, const float *x, float *y);            \
     void shr__maxpool_f32_##isa(const struct shr_conv_shape *s, const float *x, float *y,          \
                                 struct shr_team *team);                                            \

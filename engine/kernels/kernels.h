@@ -227,6 +227,15 @@ struct shr_kernels {
     void (*layernorm_grad_f32)(size_t n, const float *dy, const float *scale, const float *xhat,
                                float inverse, float *dx);
 
+    /* Cells of recurrent layers and their gradients, one row of h; rnn_cell.inc has the formulas.
+     * gates (4h) or (3h): the sums that go into the activations, then what came out of them */
+    void (*lstm_cell_f32)(size_t h, float *gates, const float *before, float *cell, float *y);
+    void (*lstm_cell_grad_f32)(size_t h, const float *gates, const float *before, const float *cell,
+                               const float *dh, float *dc, float *dgates);
+    void (*gru_cell_f32)(size_t h, float *gates, const float *state, const float *before, float *y);
+    void (*gru_cell_grad_f32)(size_t h, const float *gates, const float *state, const float *before,
+                              float *dh, float *dgates, float *dstate);
+
     /* NHWC float: y = act(x * scale[c] + bias[c]); y may be x */
     void (*scale_f32)(const struct shr_scale_f32 *p, const float *x, float *y);
     /* Padding does not count in a maximum, which is -inf of padding alone; a NaN counts when it is

@@ -125,6 +125,7 @@ SHR_BACKWARD(layer_norm);
 SHR_BACKWARD(instance_norm);
 SHR_BACKWARD(group_norm);
 SHR_BACKWARD(random_mask);
+SHR_BACKWARD(rnn_train);
 SHR_BACKWARD(matmul);
 SHR_BACKWARD(same); /* the elements as they are, in another shape */
 SHR_BACKWARD(cast);
@@ -141,5 +142,7 @@ SHR_BACKWARD(reduce_mean);
 
 int shr_training_batch_norm(struct shr_grad *g, struct shr_err *err);
 int shr_training_dropout(struct shr_grad *g, struct shr_err *err);
+int shr_training_lstm(struct shr_grad *g, struct shr_err *err);
+int shr_training_gru(struct shr_grad *g, struct shr_err *err);
 
 #endif

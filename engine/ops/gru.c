@@ -7,6 +7,7 @@
  *     H    = (1 - z) * H~ + z * H
  * R is packed as two matrices, of z and r and of h. RNN is H = f(G + H R'). */
 #include "ops/families.h"
+#include "ops/grad.h"
 #include "ops/recurrent.h"
 
 enum { W = SHR_RNN_W, R, B }; /* input slots */
@@ -133,5 +134,6 @@ static int64_t rnn_macs(const struct shr_node *node, const struct shr_type *in,
         .infer = prefix##_infer, .setup = prefix##_setup, .forward = prefix##_forward,             \
         .macs = prefix##_macs, .prune_role = SHR_PRUNE_WEIGHTED, .weight_slot = W, .bias_slot = B
 
-static const struct shr_op rows[] = {{RECURRENT("GRU", gru)}, {RECURRENT("RNN", rnn)}};
+static const struct shr_op rows[] = {{RECURRENT("GRU", gru), .training = shr_training_gru},
+                                     {RECURRENT("RNN", rnn)}};
 const struct shr_op_family shr_ops_gru = {rows, SHR_COUNT_OF(rows)};

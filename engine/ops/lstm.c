@@ -4,6 +4,7 @@
  *     i, o, f = sigmoid(G + H R' + P * C),  C = f * C + i * tanh(Gc),  H = o * tanh(C)
  * The output gate's peephole sees the new C. */
 #include "ops/families.h"
+#include "ops/grad.h"
 #include "ops/recurrent.h"
 
 enum { W = SHR_RNN_W, R, B, LENGTHS }; /* input slots */
@@ -241,6 +242,6 @@ static int64_t lstm_macs(const struct shr_node *node, const struct shr_type *in,
 static const struct shr_op rows[] = {
     {SHR_ROW("LSTM", 7, 0), SHR_SLOTS(3, 8, 0, 3), .infer = lstm_infer, .setup = lstm_setup,
      .forward = lstm_forward, .quant_role = SHR_QUANT_WEIGHTED, .prune_role = SHR_PRUNE_WEIGHTED,
-     .weight_slot = W, .bias_slot = B, .macs = lstm_macs},
+     .weight_slot = W, .bias_slot = B, .macs = lstm_macs, .training = shr_training_lstm},
 };
 const struct shr_op_family shr_ops_lstm = {rows, SHR_COUNT_OF(rows)};
