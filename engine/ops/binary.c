@@ -386,6 +386,6 @@ static const struct shr_op rows[] = {
     {SHR_ROW("Pow", 7, 0), SHR_SLOTS(2, 2, 1, 1), .infer = pow_infer, .setup = pow_setup,
      .forward = pow_forward, SHR_NO_WEIGHT, .backward = shr_backward_pow},
     {SHR_ROW("PRelu", 7, 0), SHR_SLOTS(2, 2, 1, 1), .infer = prelu_infer, .setup = prelu_setup,
-     .forward = prelu_forward, SHR_NO_WEIGHT},
+     .forward = prelu_forward, SHR_NO_WEIGHT, .backward = shr_backward_prelu},
 };
 const struct shr_op_family shr_ops_binary = {rows, SHR_COUNT_OF(rows)};

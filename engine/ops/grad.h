@@ -126,6 +126,9 @@ SHR_BACKWARD(instance_norm);
 SHR_BACKWARD(group_norm);
 SHR_BACKWARD(random_mask);
 SHR_BACKWARD(rnn_train);
+SHR_BACKWARD(pad);
+SHR_BACKWARD(prelu);
+SHR_BACKWARD(resize);
 SHR_BACKWARD(matmul);
 SHR_BACKWARD(same); /* the elements as they are, in another shape */
 SHR_BACKWARD(cast);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/grad.h"
 
 enum coordinates {
     HALF_PIXEL,
@@ -563,7 +564,8 @@ static int resize_forward(const struct shr_op_call *c, struct shr_err *err)
 #define RESIZE(name, since, until, in_min, in_max)                                                 \
     {                                                                                              \
         SHR_ROW(name, since, until), SHR_SLOTS(in_min, in_max, 1, 1),                              \
-            .infer = resize_infer, .setup = resize_setup, .forward = resize_forward, SHR_NO_WEIGHT \
+            .infer = resize_infer, .setup = resize_setup, .forward = resize_forward,               \
+            .backward = shr_backward_resize, SHR_NO_WEIGHT                                         \
     }
 
 static const struct shr_op rows[] = {

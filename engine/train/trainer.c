@@ -51,9 +51,11 @@ static int build_graph(struct shr_trainer *t, const char *const *names, size_t n
 
 /* ── Parameters ─────────────────────────────────────────────────────────────────────────────── */
 
+/* Scalars are numbers of the formula: exponents, square roots of sizes. */
 static bool may_train(const struct shr_value *v)
 {
     return shr_value_is_constant(v) && v->constant.dtype == SHR_DTYPE_F32 && !v->captured &&
+           v->constant.rank > 0 &&
            shr_tensor_count(&v->constant) > 0 && shr_value_is_parameter(v);
 }
 

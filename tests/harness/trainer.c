@@ -141,6 +141,12 @@ float *trainer_weight(struct trainer *trainer, const char *name, int gradient, s
             return (gradient != 0 ? t->gradients : t->weights) + t->params[i].at;
         }
     }
+    for (size_t i = 0; i < t->n_states && gradient == 0; i++) {
+        if (strcmp(t->states[i].name, name) == 0) {
+            *ret_n = t->states[i].n;
+            return t->weights + t->states[i].at;
+        }
+    }
     return NULL;
 }
 

@@ -81,7 +81,7 @@ class Trainer:
         self.lib.trainer_update(self.trainer, rate)
 
     def array(self, name, gradient=False):
-        """A view of a parameter, or of its gradient of the last run; None: it is not trained."""
+        """A view of a parameter or running statistic, or of a gradient of the last run; None: not trained."""
         n = ctypes.c_size_t()
         at = self.lib.trainer_weight(self.trainer, name.encode(), int(gradient), ctypes.byref(n))
         return np.ctypeslib.as_array(at, (n.value,)) if at else None

@@ -31,7 +31,13 @@ RECIPES = {
 
 # Parameters and recipes. Where a step meets the kink of a Relu, rounding decides on which side: the
 # recipes are compared on a network without kinks, and the networks by the two that matter most.
-NETWORKS = {"smooth": (6, list(RECIPES)), "mlp": (6, ["labels", "distilled"])}
+NETWORKS = {
+    "smooth": (6, list(RECIPES)),
+    "mlp": (6, ["labels", "distilled"]),
+    "cnn": (12, ["labels", "distilled", "adam"]),
+    "recurrent": (14, ["labels", "adam"]),
+    "transformer": (30, ["labels", "adam"]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +85,6 @@ def test_ten_steps_equal_those_of_pytorch(torch_steps, network, recipe):
         ours.update(recipe["rates"][step])
     for name in names:
         assert_close(ours.array(name), theirs[name], f"{name} after {STEPS} steps")
+    for name in theirs.files:
+        if name.endswith(("running_mean", "running_var")):
+            assert_close(ours.array(name), theirs[name], f"{name} after {STEPS} steps")

@@ -243,6 +243,70 @@ static void masks_leave_the_share_asked_for(void **state)
     shr_model_free(m);
 }
 
+/* ── Others ─────────────────────────────────────────────────────────────────────────────────── */
+
+static void pads_are_cut_off_again(void **state)
+{
+    struct shr_rng rng;
+    (void)state;
+    shr_rng_init(&rng, 13);
+    for (int form = 0; form < 2; form++) {
+        struct shr_err err;
+        struct shr_model *m = build_model();
+        assert_int_equal(shr_model_import(m, "", 18, &err), 0);
+        struct shr_value *pads = form == 0
+                                     ? build_i64(m, "pads", (const int64_t[]){0, 1, 2, 1, 0, 3}, 6)
+                                     : build_i64(m, "pads", (const int64_t[]){1, 2}, 2);
+        struct shr_value *axes = form == 0 ? NULL : build_i64(m, "axes", (const int64_t[]){-1}, 1);
+        struct shr_value *in[] = {P("px", 2, 3, 4), pads, NULL, axes}, *y;
+        struct shr_node *node;
+        assert_int_equal(shr_graph_fresh_value(&m->graph, "y", &y, &err), 0);
+        assert_int_equal(shr_graph_add_node(&m->graph, NULL, "", "Pad", "", in, form == 0 ? 2 : 4,
+                                            &y, 1, &node, &err),
+                         0);
+        build_output(m, build_node(m, "Tanh", "z", y, NULL));
+        gradcheck_usual(m);
+    }
+}
+
+static void slopes_of_each_channel(void **state)
+{
+    struct shr_rng rng;
+    (void)state;
+    shr_rng_init(&rng, 14);
+    struct shr_model *m = build_model();
+    struct shr_value *x = build_random(m, "px", SHR_DTYPE_F32, DIMS(2, 3, 4), 0.1, 1, &rng);
+    for (int64_t i = 0; i < 24; i += 2) {
+        ((float *)x->constant.data)[i] *= -1;
+    }
+    build_output(m, build_node(m, "PRelu", "y", x, P("ps", 3, 1), NULL));
+    gradcheck_usual(m);
+}
+
+static void nearest_pixels_are_added_up(void **state)
+{
+    struct shr_rng rng;
+    (void)state;
+    shr_rng_init(&rng, 15);
+    for (int form = 0; form < 2; form++) {
+        struct shr_err err;
+        struct shr_model *m = build_model();
+        struct shr_value *scales = build_f32(m, "scales", DIMS(4), (const float[]){1, 1, 2, 1.5f});
+        struct shr_value *sizes = build_i64(m, "sizes", (const int64_t[]){2, 2, 2, 7}, 4);
+        struct shr_value *in[] = {P("px", 2, 2, 4, 3), NULL, form == 0 ? scales : NULL,
+                                  form == 0 ? NULL : sizes};
+        struct shr_value *y;
+        struct shr_node *node;
+        assert_int_equal(shr_graph_fresh_value(&m->graph, "y", &y, &err), 0);
+        assert_int_equal(
+            shr_graph_add_node(&m->graph, NULL, "", "Resize", "", in, 4, &y, 1, &node, &err), 0);
+        build_text(m, "coordinate_transformation_mode", form == 0 ? "asymmetric" : "half_pixel");
+        build_text(m, "nearest_mode", form == 0 ? "floor" : "round_prefer_floor");
+        build_output(m, build_node(m, "Tanh", "z", y, NULL));
+        gradcheck_usual(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +319,9 @@ int main(void)
         cmocka_unit_test(batch_normalizations),
         cmocka_unit_test(normalizations_of_samples),
         cmocka_unit_test(dropout_by_one_mask),
+        cmocka_unit_test(pads_are_cut_off_again),
+        cmocka_unit_test(slopes_of_each_channel),
+        cmocka_unit_test(nearest_pixels_are_added_up),
         cmocka_unit_test(masks_leave_the_share_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
