@@ -503,11 +503,12 @@ static void each_output(const struct shr_op_call *c, const struct resize *s,
     const struct shr_tensor *x = c->in[0], *y = c->out[0];
     const struct table *table[SHR_MAX_RANK];
     int64_t own[SHR_MAX_RANK], index[SHR_MAX_RANK] = {0};
+    const int64_t n = shr_tensor_count(y);
     shr_dense_strides(x->rank, x->dim, own);
     for (int d = 0; d < x->rank; d++) {
         table[d] = table_of(s, d);
     }
-    for (int64_t i = 0; i < shr_tensor_count(y); i++) {
+    for (int64_t i = 0; i < n; i++) {
         int64_t from = 0;
         for (int d = 0; d < x->rank && from >= 0; d++) {
             const struct table *t = table[d];

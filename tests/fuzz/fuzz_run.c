@@ -18,9 +18,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 enum {
-    OPEN_DIM = 3,          /* for what the model leaves open */
-    MOST_MACS = 1 << 24,   /* more take too long here */
-    MOST_ARENA = 16 << 20, /* bytes of values */
+    OPEN_DIM = 3,         /* for what the model leaves open */
+    MOST_MACS = 1 << 24,  /* more take too long here */
+    MOST_ARENA = 4 << 20, /* bytes of values */
     MOST_OPEN = 64,
 };
 
