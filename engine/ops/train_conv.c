@@ -150,7 +150,7 @@ static int columns_setup(struct shr_op_setup *c, struct conv_grad *s, int64_t k,
 
 static int input_setup(struct shr_op_setup *c, struct shr_err *err)
 {
-    struct conv_grad *s;
+    struct conv_grad *s = NULL;
     int code = conv_init(c, c->out[0], c->in[1], c->in[0], &s, err);
     if (code != SHR_OK || is_empty(s)) {
         return code;
@@ -322,7 +322,7 @@ static int64_t count_parts(const struct conv_grad *s)
 static int weight_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     enum { PIXELS = 384 };
-    struct conv_grad *s;
+    struct conv_grad *s = NULL;
     int code = conv_init(c, c->in[1], c->out[0], c->in[0], &s, err);
     if (code != SHR_OK || is_empty(s)) {
         return code;

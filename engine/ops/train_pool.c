@@ -42,7 +42,7 @@ static int pool_init(struct shr_op_setup *c, struct pool_grad **ret, struct shr_
 
 static int max_setup(struct shr_op_setup *c, struct shr_err *err)
 {
-    struct pool_grad *s;
+    struct pool_grad *s = NULL;
     int code = pool_init(c, &s, err);
     if (code == SHR_OK) {
         code = shr_image_init(c, c->in[1], &s->x, err);
@@ -74,7 +74,7 @@ static int max_infer(struct shr_infer *c, struct shr_err *err)
 
 static int average_setup(struct shr_op_setup *c, struct shr_err *err)
 {
-    struct pool_grad *s;
+    struct pool_grad *s = NULL;
     return pool_init(c, &s, err);
 }
 
