@@ -379,6 +379,7 @@ SHR_API int shr_args_set_int(struct shr_args *args, const char *name, int64_t va
                              struct shr_err *err) SHR_MUSTCHECK;
 SHR_API int shr_args_set_float(struct shr_args *args, const char *name, double value,
                                struct shr_err *err) SHR_MUSTCHECK;
+/* For a LIST: its elements, separated by commas; as an integer, a list of one. */
 SHR_API int shr_args_set_text(struct shr_args *args, const char *name, const char *value,
                               struct shr_err *err) SHR_MUSTCHECK;
 SHR_API int shr_args_set_list(struct shr_args *args, const char *name, const char *const *texts,

@@ -153,6 +153,23 @@ static int store_list(struct shr_args *args, struct shr_arg *arg, const char *co
     return SHR_OK;
 }
 
+/* Elements are separated by commas. */
+static int parse_list(struct shr_args *args, struct shr_arg *arg, const char *text,
+                      struct shr_err *err)
+{
+    char *copy = shr_arena_strdup(&args->arena, text);
+    const char **texts = shr_arena_new(&args->arena, strlen(text) + 1, sizeof *texts);
+    if (copy == NULL || texts == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for parameters");
+    }
+    size_t n = 0;
+    char *rest = NULL;
+    for (char *item = strtok_r(copy, ",", &rest); item != NULL; item = strtok_r(NULL, ",", &rest)) {
+        texts[n++] = item;
+    }
+    return store_list(args, arg, texts, n, err);
+}
+
 int shr_args_set_bool(struct shr_args *args, const char *name, bool value, struct shr_err *err)
 {
     const struct shr_param *p = NULL;
@@ -187,6 +204,14 @@ static int store_number_choice(const struct shr_param *p, struct shr_arg *arg, i
     return store_choice(p, arg, text, err);
 }
 
+static int store_number_list(struct shr_args *args, struct shr_arg *arg, int64_t value,
+                             struct shr_err *err)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, value);
+    return store_list(args, arg, (const char *const[]){text}, 1, err);
+}
+
 int shr_args_set_int(struct shr_args *args, const char *name, int64_t value, struct shr_err *err)
 {
     const struct shr_param *p = NULL;
@@ -204,6 +229,8 @@ int shr_args_set_int(struct shr_args *args, const char *name, int64_t value, str
         return store_float(p, arg, (double)value, err);
     case SHR_PARAM_ENUM: /* 1 | 2 | inf */
         return store_number_choice(p, arg, value, err);
+    case SHR_PARAM_LIST: /* of one: student.mlp=128 */
+        return store_number_list(args, arg, value, err);
     default:
         return fail_type(p, "an integer", err);
     }
@@ -237,6 +264,8 @@ int shr_args_set_text(struct shr_args *args, const char *name, const char *value
         return store_choice(p, arg, value, err);
     case SHR_PARAM_BYTES:
         return store_bytes(p, arg, value, err);
+    case SHR_PARAM_LIST:
+        return parse_list(args, arg, value, err);
     default:
         return fail_type(p, "a text", err);
     }
@@ -267,22 +296,6 @@ static int parse_bool(const struct shr_param *p, struct shr_arg *arg, const char
     }
     arg->b = value;
     return SHR_OK;
-}
-
-static int parse_list(struct shr_args *args, struct shr_arg *arg, const char *text,
-                      struct shr_err *err)
-{
-    char *copy = shr_arena_strdup(&args->arena, text);
-    const char **texts = shr_arena_new(&args->arena, strlen(text) + 1, sizeof *texts);
-    if (copy == NULL || texts == NULL) {
-        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for parameters");
-    }
-    size_t n = 0;
-    char *rest = NULL;
-    for (char *item = strtok_r(copy, ",", &rest); item != NULL; item = strtok_r(NULL, ",", &rest)) {
-        texts[n++] = item;
-    }
-    return store_list(args, arg, texts, n, err);
 }
 
 static int parse_number(const struct shr_param *p, struct shr_arg *arg, const char *text,

@@ -75,6 +75,13 @@ static void setters_store_values_of_their_type(void **state)
     assert_true(shr_arg_lists(&args->v[NAMES], "b*"));
     assert_false(shr_arg_lists(&args->v[NAMES], "b"));
 
+    assert_int_equal(shr_args_set_text(args, "nodes.names", "fc*,conv1", NULL), 0);
+    assert_int_equal(args->v[NAMES].n_texts, 2);
+    assert_string_equal(args->v[NAMES].texts[1], "conv1");
+    assert_int_equal(shr_args_set_int(args, "nodes.names", -128, NULL), 0);
+    assert_int_equal(args->v[NAMES].n_texts, 1);
+    assert_string_equal(args->v[NAMES].texts[0], "-128");
+
     assert_int_equal(shr_args_set_float(args, "amount", 1.0, NULL), 0);
     assert_false(args->v[AMOUNT].is_count);
     assert_int_equal(shr_args_parse(args, "amount", "1", NULL), 0);
