@@ -262,7 +262,30 @@ static void set_inputs(struct shr_model *model, const struct shr_type *in_types)
     }
 }
 
-int shr_model_infer(struct shr_model *model, const struct shr_type *in_types, struct shr_err *err)
+/* A node all of whose outputs are known gives way to them. */
+static void settle_node(const struct walk *w, struct shr_node *node)
+{
+    struct shr_value *out[SHR_OP_MAX_OUT] = {0};
+    const size_t n = node->n_out;
+    bool known = n > 0 && n <= SHR_OP_MAX_OUT;
+    for (size_t i = 0; i < n && known; i++) {
+        out[i] = node->out[i];
+        known =
+            out[i] != NULL && !out[i]->is_output && shr_map_get(&w->known, out[i]->name) != NULL;
+    }
+    if (!known) {
+        return;
+    }
+    shr_graph_remove_node(&w->model->graph, node);
+    for (size_t i = 0; i < n; i++) {
+        struct known *k = shr_map_get(&w->known, out[i]->name);
+        shr_value_set_constant(out[i], k->tensor);
+        k->tensor = (struct shr_tensor){0};
+    }
+}
+
+static int infer_all(struct shr_model *model, const struct shr_type *in_types, bool settle_known,
+                     struct shr_err *err)
 {
     struct walk w = {.model = model, .given = in_types != NULL};
     if (in_types != NULL) {
@@ -275,10 +298,25 @@ int shr_model_infer(struct shr_model *model, const struct shr_type *in_types, st
         code = infer_node(&w, node, &arena, err);
         shr_arena_finish(&arena);
     }
+    for (struct shr_node *node = model->graph.first_node, *next;
+         node != NULL && code == SHR_OK && settle_known; node = next) {
+        next = node->next;
+        settle_node(&w, node);
+    }
     for (struct known *k = w.first; k != NULL; k = k->next) {
         shr_tensor_finish(&k->tensor);
     }
     shr_map_finish(&w.known);
     shr_arena_finish(&w.arena);
     return code;
+}
+
+int shr_model_infer(struct shr_model *model, const struct shr_type *in_types, struct shr_err *err)
+{
+    return infer_all(model, in_types, false, err);
+}
+
+int shr_model_settle(struct shr_model *model, struct shr_err *err)
+{
+    return infer_all(model, NULL, true, err);
 }

@@ -126,6 +126,10 @@ void shr_model_resolve(struct shr_model *model);
 int shr_model_infer(struct shr_model *model, const struct shr_type *in_types,
                     struct shr_err *err) SHR_MUSTCHECK;
 
+/* The same for declared inputs that will not change: what is known beside the constants becomes
+ * constant, and its nodes go. */
+int shr_model_settle(struct shr_model *model, struct shr_err *err) SHR_MUSTCHECK;
+
 /* Helpers for rows (ops/util.c; more of them in ops/util.h) */
 int shr_op_fail(const struct shr_node *node, struct shr_err *err, int code, const char *format, ...)
     SHR_PRINTF(4, 5); /* message begins with the op type and the node's label */

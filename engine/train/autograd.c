@@ -223,6 +223,9 @@ static int build(struct shr_autograd *a, struct shr_grad *g, const struct shr_au
     if (rc == SHR_OK) {
         rc = free_states(g, err);
     }
+    if (rc == SHR_OK) { /* starts of slices and pads that shapes decide */
+        rc = shr_model_settle(g->model, err);
+    }
     if (rc == SHR_OK) {
         rc = find_wanted(g, err);
     }

@@ -51,12 +51,24 @@ static int build_graph(struct shr_trainer *t, const char *const *names, size_t n
 
 /* ── Parameters ─────────────────────────────────────────────────────────────────────────────── */
 
+/* What sizes of images come from. */
+static bool sizes_images(const struct shr_value *v)
+{
+    SHR_EACH_USE (use, v) {
+        if (use->slot > 0 &&
+            (shr_node_is(use->node, "Resize") || shr_node_is(use->node, "Upsample"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Scalars are numbers of the formula: exponents, square roots of sizes. */
 static bool may_train(const struct shr_value *v)
 {
     return shr_value_is_constant(v) && v->constant.dtype == SHR_DTYPE_F32 && !v->captured &&
-           v->constant.rank > 0 &&
-           shr_tensor_count(&v->constant) > 0 && shr_value_is_parameter(v);
+           v->constant.rank > 0 && shr_tensor_count(&v->constant) > 0 &&
+           shr_value_is_parameter(v) && !sizes_images(v);
 }
 
 static void place(struct shr_trainer *t, struct shr_trainer_param *p, const struct shr_value *v)

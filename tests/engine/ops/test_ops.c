@@ -131,6 +131,23 @@ static void shapes_made_by_arithmetic_are_known_for_given_types(void **state)
     shr_model_free(m);
 }
 
+static void what_shapes_decide_becomes_constant(void **state)
+{
+    (void)state;
+    struct shr_value *y;
+    struct shr_err err = {0};
+    struct shr_model *m = flatten_by_arithmetic(&y);
+    struct shr_type in = f32_type(3, (int64_t[]){4, 2, 3});
+    shr_model_resolve(m);
+    assert_int_equal(shr_model_infer(m, &in, &err), SHR_OK);
+    assert_int_equal(shr_model_settle(m, &err), SHR_OK);
+    const struct shr_value *to = shr_graph_find(&m->graph, "to");
+    assert_true(shr_value_is_constant(to) && shr_tensor_get(&to->constant, 0) == 4);
+    assert_int_equal(m->graph.n_nodes, 1); /* the Reshape */
+    assert_type(y, SHR_DTYPE_F32, DIMS(4, 6));
+    shr_model_free(m);
+}
+
 static void unknown_operators_leave_their_outputs_unknown(void **state)
 {
     (void)state;
@@ -424,6 +441,7 @@ int main(void)
         cmocka_unit_test(find_chooses_the_row_of_the_opset),
         cmocka_unit_test(symbols_go_through_products_and_broadcasts),
         cmocka_unit_test(shapes_made_by_arithmetic_are_known_for_given_types),
+        cmocka_unit_test(what_shapes_decide_becomes_constant),
         cmocka_unit_test(unknown_operators_leave_their_outputs_unknown),
         cmocka_unit_test(declared_types_fill_what_stays_open),
         cmocka_unit_test(windows_count_their_outputs),
