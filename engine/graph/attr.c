@@ -151,3 +151,15 @@ int shr_node_set_tensor(struct shr_graph *g, struct shr_node *node, const char *
     attr->tensor = take_tensor;
     return SHR_OK;
 }
+
+void shr_node_drop_attr(struct shr_node *node, const char *name)
+{
+    for (struct shr_attr **at = &node->attrs; *at != NULL; at = &(*at)->next) {
+        if (strcmp((*at)->name, name) == 0) {
+            struct shr_attr *attr = *at;
+            *at = attr->next;
+            shr_tensor_finish(&attr->tensor);
+            return;
+        }
+    }
+}

@@ -238,6 +238,7 @@ int shr_node_copy_attrs(struct shr_graph *g, const struct shr_node *from, struct
 int shr_node_put_attr(struct shr_graph *g, struct shr_node *node, const char *name,
                       enum shr_attr_kind kind, struct shr_attr **ret,
                       struct shr_err *err) SHR_MUSTCHECK;
+void shr_node_drop_attr(struct shr_node *node, const char *name); /* if it has one */
 
 /* The whole */
 int shr_graph_sort(struct shr_graph *g,

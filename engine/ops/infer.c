@@ -22,6 +22,8 @@ struct walk {
     struct shr_map known;   /* value name → struct known */
     struct shr_arena arena; /* owns the struct known */
     struct known *first;
+    shr_known_fn tell; /* NULL = nobody wants to know */
+    void *user;
 };
 
 static const struct shr_tensor *data_of(const struct walk *w, const struct shr_value *v)
@@ -55,6 +57,12 @@ static int remember(struct walk *w, const struct shr_value *v, struct shr_tensor
     k->tensor = take_tensor;
     k->next = w->first;
     w->first = k;
+    if (w->tell != NULL) {
+        int code = w->tell(w->user, v, &k->tensor, err);
+        if (code != SHR_OK) {
+            return code;
+        }
+    }
     return shr_map_put(&w->known, v->name, k, err);
 }
 
@@ -285,9 +293,9 @@ static void settle_node(const struct walk *w, struct shr_node *node)
 }
 
 static int infer_all(struct shr_model *model, const struct shr_type *in_types, bool settle_known,
-                     struct shr_err *err)
+                     shr_known_fn tell, void *user, struct shr_err *err)
 {
-    struct walk w = {.model = model, .given = in_types != NULL};
+    struct walk w = {.model = model, .given = in_types != NULL, .tell = tell, .user = user};
     if (in_types != NULL) {
         set_inputs(model, in_types);
     }
@@ -313,10 +321,16 @@ static int infer_all(struct shr_model *model, const struct shr_type *in_types, b
 
 int shr_model_infer(struct shr_model *model, const struct shr_type *in_types, struct shr_err *err)
 {
-    return infer_all(model, in_types, false, err);
+    return infer_all(model, in_types, false, NULL, NULL, err);
+}
+
+int shr_model_infer_known(struct shr_model *model, const struct shr_type *in_types,
+                          shr_known_fn tell, void *user, struct shr_err *err)
+{
+    return infer_all(model, in_types, false, tell, user, err);
 }
 
 int shr_model_settle(struct shr_model *model, struct shr_err *err)
 {
-    return infer_all(model, NULL, true, err);
+    return infer_all(model, NULL, true, NULL, NULL, err);
 }

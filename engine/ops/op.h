@@ -130,6 +130,13 @@ int shr_model_infer(struct shr_model *model, const struct shr_type *in_types,
  * constant, and its nodes go. */
 int shr_model_settle(struct shr_model *model, struct shr_err *err) SHR_MUSTCHECK;
 
+/* The same, and tells which values beside the constants are known and what they hold; the tensor
+ * lives as long as the call of tell. */
+typedef int (*shr_known_fn)(void *user, const struct shr_value *v, const struct shr_tensor *data,
+                            struct shr_err *err);
+int shr_model_infer_known(struct shr_model *model, const struct shr_type *in_types,
+                          shr_known_fn tell, void *user, struct shr_err *err) SHR_MUSTCHECK;
+
 /* Helpers for rows (ops/util.c; more of them in ops/util.h) */
 int shr_op_fail(const struct shr_node *node, struct shr_err *err, int code, const char *format, ...)
     SHR_PRINTF(4, 5); /* message begins with the op type and the node's label */

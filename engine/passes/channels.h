@@ -1,86 +1,124 @@
 /* Dependency groups: which channels of a network stand or fall together.
  *
- * A layer (Conv, Gemm, MatMul) makes channels; every value behind it has a map that tells which of
- * them stands at each index of one of its axes. Concat puts maps side by side, Flatten repeats
- * entries, a residual Add makes the channels of both sides one. A group is the layers whose
- * channels became one; it is cut at the same channels everywhere or not at all. Groups that reach
- * the model's outputs or an operator not known here have a reason why they must stay.
+ * Every index of every axis of a weight begins as a channel of its own. One walk takes channels
+ * along: each value gets a map that says which channel stands at each index of its axes, by
+ * explicit lists, so that Concat, Split, Flatten or a shuffle need no cases of their own; and
+ * where an operator wants two axes to be of one size, their channels become one (union-find). What
+ * is one in the end is a unit: it goes everywhere or nowhere. A unit can go if a layer makes it
+ * and nothing that it reaches wants it to stay. Layers that share units are a group.
  *
- * Types must be inferred before. The graph may change only through shr_channels_cut, once.
- * Thread: one. */
+ * An axis that was split (heads, a shuffle) leaves a part of several axes, of which one is cut in
+ * the end: the one that leaves the most units, so whole heads.
+ *
+ * Constants that are cut on the same index everywhere, and node settings that hold sizes, follow
+ * from the maps (channels_cut.c, channels_fix.c). Thread: one. */
 #ifndef SHR_PASSES_CHANNELS_H
 #define SHR_PASSES_CHANNELS_H
 
 #include "base/vec.h"
 #include "passes/pass.h"
 
-struct shr_channel_map { /* of one axis of a value */
-    int32_t *channel;    /* (n): indices of shr_channels.list; -1 = one that must stay */
-    int64_t n;
-    int axis, rank;
+struct shr_channel_part { /* axes of a value whose channels are one list */
+    int n_axes, axis[SHR_MAX_RANK];
+    int64_t dim[SHR_MAX_RANK]; /* of these axes */
+    int64_t n;                 /* their product */
+    int32_t *channel;          /* (n), row-major: indices of shr_channels.list; -1 = stays */
+    int cut;                   /* which of its axes is cut; set at the end of the walk */
+};
+
+struct shr_channel_map { /* of a value; axes in no part stay as they are */
+    int rank;
+    int64_t dim[SHR_MAX_RANK]; /* -1 = not known */
+    int n_parts;
+    struct shr_channel_part *part[SHR_MAX_RANK];
+    bool plain;  /* a constant that a mask leaves alone: a divisor, a scale */
+    bool weight; /* made of constants alone */
 };
 
 enum shr_channel_role {
-    SHR_CHANNEL_OUT,    /* weights: the axis of a layer's outputs */
-    SHR_CHANNEL_IN,     /* weights: the axis of its inputs */
-    SHR_CHANNEL_FILTER, /* weights of a depthwise Conv: one filter a channel */
-    SHR_CHANNEL_BIAS,   /* added to channels; BatchNormalization's beta */
-    SHR_CHANNEL_GAMMA,  /* BatchNormalization's */
-    SHR_CHANNEL_VECTOR, /* any other number a channel */
-    SHR_CHANNEL_NUMBER, /* Conv's attribute "group" */
-    SHR_CHANNEL_SHAPE,  /* of Reshape; its last element */
+    SHR_CHANNEL_OUT,   /* weights: the axis of what a layer makes */
+    SHR_CHANNEL_IN,    /* weights: the axis of what it reads */
+    SHR_CHANNEL_GAMMA, /* BatchNormalization's scale */
 };
 
-struct shr_channel_use { /* what shrinks with the channels of a map */
+struct shr_channel_use { /* an axis of weights, for measures of importance */
     enum shr_channel_role role;
     struct shr_node *node;
-    size_t slot; /* a constant of the node */
-    int axis;    /* of the constant */
-    const struct shr_channel_map *map;
+    size_t slot;
+    int axis; /* of the input in slot */
+    const struct shr_channel_part *part;
+    size_t group; /* of OUT: set at the end; SIZE_MAX = nothing of it can go */
 };
 
 struct shr_channel {
-    int32_t same;  /* the lowest channel that is known to be one with this; itself = none */
-    int32_t layer; /* that made it */
-    int32_t index; /* of channels that are themselves: position among those of all groups */
-};
-
-struct shr_channel_layer {
-    const struct shr_node *node;
-    int32_t same; /* as of channels: the first layer of its group */
-    size_t group;
-    const char *why; /* of the first layer: the group must stay; NULL = it may be cut */
+    int32_t same;    /* towards the lowest channel that is one with this; itself = it is that */
+    int32_t unit;    /* of such: its index among the units of all groups; -1 = it stays */
+    const char *why; /* of such: it must stay; NULL = nothing found against it */
 };
 
 struct shr_channel_group {
-    const struct shr_channel_layer *layer; /* the first */
-    int64_t first, n; /* its channels have index first to first + n - 1, in the layers' order */
-    int64_t elements; /* set by shr_channels_cut: of constants, that were removed or zeroed */
+    struct shr_node *node; /* the first layer */
+    int64_t first, n;      /* its units have index first to first + n - 1 */
+    int64_t numbered;      /* while units are numbered */
+    int64_t stay;          /* channels of its layers that must stay, units counted once */
+    const char *why;       /* of one of those */
+    int64_t elements;      /* set by shr_channels_cut: of constants, removed or zeroed */
 };
 
 struct shr_channels { /* all zero = empty and valid */
     struct shr_arena arena;
-    struct shr_map maps; /* name of a value -> struct shr_channel_map */
+    struct shr_map maps; /* name of a value → struct shr_channel_map */
     SHR_VEC(struct shr_channel) list;
-    SHR_VEC(struct shr_channel_layer) layers;
-    SHR_VEC(struct shr_channel_group) groups; /* in the order of their first layers */
+    SHR_VEC(struct shr_channel_part *) parts; /* of all values */
     SHR_VEC(struct shr_channel_use) uses;
-    int64_t n; /* channels of all groups, those that are one counted once */
+    SHR_VEC(struct shr_channel_group) groups; /* in the order of their first layers */
+    int64_t n;                                /* units of all groups */
+    struct shr_map known[2];    /* name of a value → struct shr_tensor: numbers that follow from
+                                   sizes, in each probe */
+    struct shr_model *probe[2]; /* the model with sizes for its open dimensions, two ways */
+    int sizes;                  /* which */
 };
 
-/* nodes: as for shr_nodes_excluded; a group with a layer or filter that is excluded must stay. */
+/* nodes: as for shr_nodes_excluded; what a layer that is excluded makes must stay. refused: names
+ * of values and why their channels must stay, from a cut that failed; NULL = none. */
 int shr_channels_find(struct shr_channels *ret, struct shr_model *model,
-                      const struct shr_arg *nodes, struct shr_err *err) SHR_MUSTCHECK;
+                      const struct shr_arg *nodes, const struct shr_map *refused,
+                      struct shr_err *err) SHR_MUSTCHECK;
 void shr_channels_finish(struct shr_channels *c);
 
-/* The index of the channel at an entry of a map, and its group; entry >= 0. */
-int64_t shr_channels_index(struct shr_channels *c, int32_t entry);
-struct shr_channel_group *shr_channels_group(struct shr_channels *c, int32_t entry);
+/* The unit of a channel, an entry of a part; -1 = it stays. */
+int64_t shr_channels_unit(struct shr_channels *c, int32_t entry);
+struct shr_channel_group *shr_channels_group(struct shr_channels *c, int64_t unit);
 
-/* Removes the channels whose gone[index] is 1 from all constants and types, or (remove false) sets
- * what makes them to zero: rows of weights, biases, gamma and beta. On failure the model is half
- * cut and good for nothing. */
+/* The channel at an index of an axis of a part; -1 when the axis is not the one that is cut. */
+int32_t shr_channel_at(const struct shr_channel_part *part, int axis, int64_t index);
+const struct shr_channel_part *shr_channel_part_of(const struct shr_channel_map *map, int axis);
+struct shr_channel_map *shr_channels_map(const struct shr_channels *c, const struct shr_value *v);
+
+/* The weights of a use: a constant, or the one that its input is moved or dequantized from. Uses
+ * of one constant count once: false for the others. */
+struct shr_channel_weights {
+    const struct shr_channel_part *part;
+    const struct shr_tensor *t, *scale,
+        *zero; /* scale, zero: NULL, one, or one an index of q_axis */
+    const char *name;
+    int axis, q_axis; /* of t */
+};
+bool shr_channels_weights(struct shr_channels *c, const struct shr_channel_use *use,
+                          struct shr_channel_weights *ret);
+double shr_channels_weight_at(const struct shr_channel_weights *w, int64_t i);
+
+/* "conv1, conv4; with bn1, conv2": the layers of a group, then what else shrinks with it. Returns
+ * how many nodes there are; the text is cut where it is full. */
+enum { SHR_CHANNEL_NAMES = 1024 };
+size_t shr_channels_names(struct shr_channels *c, const struct shr_channel_group *group,
+                          struct shr_model *model, char *text);
+
+/* Removes the units whose gone[unit] is 1 from all constants and sizes, or (remove false) sets what
+ * makes and reads them to zero. On failure the model is half cut and good for nothing; so it is
+ * when *ret_bad names a value whose size did not become what it should: begin anew with a clone
+ * and that value refused. */
 int shr_channels_cut(struct shr_channels *c, struct shr_model *model, const unsigned char *gone,
-                     bool remove, struct shr_err *err) SHR_MUSTCHECK;
+                     bool remove, const char **ret_bad, struct shr_err *err) SHR_MUSTCHECK;
 
 #endif

@@ -1,7 +1,7 @@
 /* prune_structured: whole neurons and channels go, through the dependency group that they are in.
  *
- * A channel counts by the norm of its weights in all layers of its group that make it (not of
- * those that read it), as torch.nn.utils.prune.ln_structured does with dim 0 for one layer. The
+ * A channel counts by the norm of its weights in all layers of its group that make it (dim 0), or
+ * in all that read it (dim 1), as torch.nn.utils.prune.ln_structured does for one layer. The
  * amount is rounded half to even. Of equal norms the highest index goes first, so that low ones
  * survive. Scope global compares norms divided by the mean of their group, since layers with many
  * inputs have larger ones. At least one channel of every layer stays. What follows from a removed
@@ -36,13 +36,17 @@ static const struct shr_param params[] = {
      "How many channels go: a fraction or a count; at least one stays in every layer"},
     {"scope", SHR_PARAM_ENUM, "layer", 0, 0, scopes,
      "Take the amount from each group of layers, or from all together by norm over mean norm"},
-    {"dim", SHR_PARAM_INT, "0", 0, 7, NULL, "The axis of the weights: only 0, their outputs"},
+    {"dim", SHR_PARAM_INT, "0", 0, 1, NULL,
+     "Whose weights a channel is judged by, as PyTorch's axes have it: 0 of the layers that make "
+     "it, 1 of those that read it"},
     {"round_to", SHR_PARAM_INT, "1", 1, 4096, NULL,
      "Keep a multiple of so many channels; never removes more than the amount"},
     {"remove", SHR_PARAM_BOOL, "true", 0, 0, NULL,
      "Take channels out of the model; false sets their weights to zero and keeps the shapes"},
     SHR_PARAMS_NODES,
 };
+
+static const char stuck[] = "its size is computed in a way that does not follow";
 
 struct prune {
     const struct shr_arg *args;
@@ -53,34 +57,37 @@ struct prune {
     struct shr_report *report;
 };
 
-static struct shr_channel_group *group_of(struct prune *p, const struct shr_channel_map *map)
-{
-    return shr_channels_group(&p->channels, map->channel[0]);
-}
-
-/* Adds the weights of a layer to the sums of powers (or the maxima) of its channels. */
+/* Adds weights to the sums of powers (or the maxima) of the units along their axis. */
 static int add_norms(struct prune *p, const struct shr_channel_use *use, struct shr_err *err)
 {
-    const struct shr_value *v = shr_node_in(use->node, use->slot);
-    const struct shr_tensor *t = &v->constant;
-    int64_t norm = p->args[ARG_NORM].i, inner = 1, n = shr_tensor_count(t);
-    for (int d = use->axis + 1; d < t->rank; d++) {
-        inner *= t->dim[d];
+    struct shr_channel_weights w;
+    if (!shr_channels_weights(&p->channels, use, &w)) {
+        return SHR_OK;
     }
-    for (int64_t i = 0; i < n; i++) {
-        double x = fabs(shr_tensor_get(t, i));
-        if (!isfinite(x)) {
-            return shr_err_set(err, SHR_ERR_INVALID, "tensor '%s': element %lld is not finite",
-                               v->name, (long long)i);
+    int64_t norm = p->args[ARG_NORM].i, inner = 1, n = shr_tensor_count(w.t);
+    for (int d = w.axis + 1; d < w.t->rank; d++) {
+        inner *= w.t->dim[d];
+    }
+    for (int64_t at = 0; at < n; at += inner) {
+        int32_t entry = shr_channel_at(w.part, w.axis, at / inner % w.t->dim[w.axis]);
+        int64_t unit = shr_channels_unit(&p->channels, entry);
+        double sum = unit < 0 ? 0 : p->keys[unit];
+        for (int64_t i = at; unit >= 0 && i < at + inner; i++) {
+            double x = fabs(shr_channels_weight_at(&w, i));
+            if (!isfinite(x)) {
+                return shr_err_set(err, SHR_ERR_INVALID, "tensor '%s': element %lld is not finite",
+                                   w.name, (long long)i);
+            }
+            sum = norm == NORM_INF ? fmax(sum, x) : sum + (norm == NORM_2 ? x * x : x);
         }
-        int32_t entry = use->map->channel[i / inner % use->map->n];
-        double *sum = &p->keys[shr_channels_index(&p->channels, entry)];
-        *sum = norm == NORM_INF ? fmax(*sum, x) : *sum + (norm == NORM_2 ? x * x : x);
+        if (unit >= 0) {
+            p->keys[unit] = sum;
+        }
     }
     return SHR_OK;
 }
 
-/* Sums become keys. Channels of groups that stay are left out by INFINITY. */
+/* Sums become keys. With remove false, what is zero already is left out by INFINITY. */
 static void finish_keys(struct prune *p, const struct shr_channel_group *group, struct shr_rng *rng)
 {
     double *keys = p->keys + group->first, total = 0;
@@ -94,7 +101,7 @@ static void finish_keys(struct prune *p, const struct shr_channel_group *group, 
         bool zeroed = keys[i] == 0 && !p->args[ARG_REMOVE].b;
         double key = by_mean ? keys[i] * (double)group->n / total : keys[i];
         key = norm == NORM_RANDOM ? shr_rng_uniform(rng) : key;
-        keys[i] = zeroed || group->layer->why != NULL ? INFINITY : key;
+        keys[i] = zeroed ? INFINITY : key;
     }
 }
 
@@ -105,8 +112,7 @@ static int rank(struct prune *p, uint64_t seed, struct shr_err *err)
     shr_rng_init(&rng, seed);
     for (size_t i = 0; i < c->uses.n; i++) {
         const struct shr_channel_use *use = &c->uses.v[i];
-        if (use->role == SHR_CHANNEL_OUT && use->map->n > 0 &&
-            group_of(p, use->map)->layer->why == NULL) {
+        if (use->role == (p->args[ARG_DIM].i == 0 ? SHR_CHANNEL_OUT : SHR_CHANNEL_IN)) {
             int code = add_norms(p, use, err);
             if (code != SHR_OK) {
                 return code;
@@ -157,30 +163,44 @@ static void mark_group(struct prune *p, const struct shr_channel_group *group, i
     mark_smallest(p, group->first, group->n, stay < alive ? alive - stay : 0);
 }
 
-/* A layer whose channels are only a part of its group's may have lost all: the best comes back. */
-static void keep_one(struct prune *p, const struct shr_channel_use *use)
+/* An axis whose units are only some of its group's may have lost all: the best comes back. */
+static void keep_one(struct prune *p, const struct shr_channel_part *part)
 {
     int64_t best = -1;
-    for (int64_t i = 0; i < use->map->n; i++) {
-        int64_t at = shr_channels_index(&p->channels, use->map->channel[i]);
-        if (p->marks[at] == 0) {
+    int axis = part->axis[part->cut];
+    for (int64_t i = 0; i < part->dim[part->cut]; i++) {
+        int64_t unit = shr_channels_unit(&p->channels, shr_channel_at(part, axis, i));
+        if (unit < 0 || p->marks[unit] == 0) {
             return;
         }
-        best = best < 0 || p->keys[at] > p->keys[best] ? at : best;
+        best = best < 0 || p->keys[unit] > p->keys[best] ? unit : best;
     }
     if (best >= 0) {
         p->marks[best] = 0;
     }
 }
 
+static int mark_layer(struct prune *p, const struct shr_channel_group *group, struct shr_err *err)
+{
+    int64_t alive = count_alive(p->keys + group->first, group->n), k = 0;
+    int code = shr_amount_of(&p->args[ARG_AMOUNT], alive, "channels", &k, err);
+    if (code != SHR_OK) {
+        char label[128];
+        shr_err_prefix(err, "node '%s': ", shr_node_label(group->node, label, sizeof label));
+        return code;
+    }
+    mark_group(p, group, k);
+    return SHR_OK;
+}
+
 static int mark(struct prune *p, const struct shr_ctx *ctx, struct shr_err *err)
 {
     struct shr_channels *c = &p->channels;
-    const struct shr_arg *amount = &p->args[ARG_AMOUNT];
     bool global = p->args[ARG_SCOPE].i == SCOPE_GLOBAL;
     int64_t k = 0;
     if (global) {
-        int code = shr_amount_of(amount, count_alive(p->keys, c->n), "channels", &k, err);
+        int code =
+            shr_amount_of(&p->args[ARG_AMOUNT], count_alive(p->keys, c->n), "channels", &k, err);
         if (code != SHR_OK) {
             return code;
         }
@@ -188,99 +208,40 @@ static int mark(struct prune *p, const struct shr_ctx *ctx, struct shr_err *err)
     }
     for (size_t i = 0; i < c->groups.n; i++) {
         const struct shr_channel_group *group = &c->groups.v[i];
-        int64_t alive = count_alive(p->keys + group->first, group->n);
+        int64_t wanted = 0;
+        for (int64_t j = 0; global && j < group->n; j++) {
+            wanted += p->marks[group->first + j];
+        }
         int code = shr_ctx_poll(ctx, err);
-        if (code == SHR_OK && !global && group->layer->why == NULL) {
-            code = shr_amount_of(amount, alive, "channels", &k, err);
-            if (code != SHR_OK) {
-                char label[128];
-                shr_err_prefix(
-                    err, "node '%s': ", shr_node_label(group->layer->node, label, sizeof label));
-            }
+        if (code == SHR_OK && global) {
+            mark_group(p, group, wanted);
+        } else if (code == SHR_OK && group->n > 0) {
+            code = mark_layer(p, group, err);
         }
         if (code != SHR_OK) {
             return code;
         }
-        int64_t wanted = k;
-        for (int64_t j = 0; global && j < group->n; j++) {
-            wanted = (j == 0 ? 0 : wanted) + p->marks[group->first + j];
-        }
-        mark_group(p, group, alive > 0 ? wanted : 0);
         shr_ctx_tell(ctx, "prune", i + 1, c->groups.n);
     }
-    for (size_t i = 0; i < c->uses.n; i++) {
-        if (c->uses.v[i].role == SHR_CHANNEL_OUT) {
-            keep_one(p, &c->uses.v[i]);
-        }
+    for (size_t i = 0; i < c->parts.n; i++) {
+        keep_one(p, c->parts.v[i]);
     }
     return SHR_OK;
 }
 
 /* ── The report ─────────────────────────────────────────────────────────────────────────────── */
 
-enum { NAMES_SIZE = 1024 };
-
-static bool touches(struct prune *p, const struct shr_channel_use *use,
-                    const struct shr_channel_group *group)
+static void tell_group(struct prune *p, struct shr_model *model,
+                       const struct shr_channel_group *group)
 {
-    for (int64_t i = 0; i < use->map->n; i++) {
-        int32_t entry = use->map->channel[i];
-        if (entry >= 0 && shr_channels_group(&p->channels, entry) == group) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool has_layer(const struct shr_channels *c, const struct shr_channel_group *group,
-                      const struct shr_node *node)
-{
-    for (size_t i = 0; i < c->layers.n; i++) {
-        if (c->layers.v[i].node == node && &c->groups.v[c->layers.v[i].group] == group) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* "conv1, conv4; with bn1, conv2": the layers of a group, then what else shrinks with it. Returns
- * how many nodes there are; the text is cut where it is full. */
-static size_t name_nodes(struct prune *p, const struct shr_channel_group *group, char *text)
-{
-    const struct shr_channels *c = &p->channels;
-    size_t n = 0, used = 0;
-    for (int others = 0; others < 2; others++) {
-        const struct shr_node *last = NULL;
-        size_t before = n;
-        for (size_t i = 0; i < c->uses.n; i++) {
-            const struct shr_channel_use *use = &c->uses.v[i];
-            if (use->node == last || !touches(p, use, group) ||
-                has_layer(c, group, use->node) == (others == 1)) {
-                continue;
-            }
-            last = use->node;
-            char label[128];
-            shr_node_label(last, label, sizeof label);
-            const char *between = n > before ? ", " : n > 0 ? "; with " : "";
-            if (used < NAMES_SIZE) {
-                used += (size_t)snprintf(text + used, NAMES_SIZE - used, "%s%s", between, label);
-            }
-            n++;
-        }
-    }
-    return n;
-}
-
-static void tell_group(struct prune *p, const struct shr_channel_group *group)
-{
-    char label[128], names[NAMES_SIZE] = "";
+    char label[128], names[SHR_CHANNEL_NAMES] = "";
     int64_t gone = 0, n = group->n;
     for (int64_t i = 0; i < n; i++) {
         gone += p->marks[group->first + i];
     }
-    shr_node_label(group->layer->node, label, sizeof label);
-    if (group->layer->why != NULL) {
-        shr_report_note(p->report, SHR_NOTE_SKIPPED, label, "%s", group->layer->why);
+    shr_node_label(group->node, label, sizeof label);
+    if (n == 0) {
+        shr_report_note(p->report, SHR_NOTE_SKIPPED, label, "%s", group->why);
         return;
     }
     if (gone == 0) {
@@ -289,7 +250,7 @@ static void tell_group(struct prune *p, const struct shr_channel_group *group)
         return;
     }
     bool remove = p->args[ARG_REMOVE].b;
-    size_t nodes = name_nodes(p, group, names);
+    size_t nodes = shr_channels_names(&p->channels, group, model, names);
     struct shr_note *note = shr_report_note(
         p->report, SHR_NOTE_DONE, label, "%s %lld of %lld channels by %s%s: %s",
         remove ? "removed" : "zeroed", (long long)gone, (long long)n,
@@ -301,12 +262,12 @@ static void tell_group(struct prune *p, const struct shr_channel_group *group)
     shr_note_figure(note, "nodes", (double)nodes);
 }
 
-static void tell(struct prune *p)
+static void tell(struct prune *p, struct shr_model *model)
 {
     bool any = false;
     for (size_t i = 0; i < p->channels.groups.n; i++) {
-        any = any || p->channels.groups.v[i].layer->why == NULL;
-        tell_group(p, &p->channels.groups.v[i]);
+        any = any || p->channels.groups.v[i].n > 0;
+        tell_group(p, model, &p->channels.groups.v[i]);
     }
     if (!any) {
         shr_report_note(p->report, SHR_NOTE_WARNING, "", "no channels that can go were found");
@@ -315,12 +276,13 @@ static void tell(struct prune *p)
 
 /* ── The pass ───────────────────────────────────────────────────────────────────────────────── */
 
+/* Prunes a clone of the model. *ret_bad: a value whose size did not become what it should. */
 static int prune(struct prune *p, struct shr_model *model, const struct shr_ctx *ctx,
-                 struct shr_err *err)
+                 const struct shr_map *refused, const char **ret_bad, struct shr_err *err)
 {
     int code = shr_model_infer(model, NULL, err);
     if (code == SHR_OK) {
-        code = shr_channels_find(&p->channels, model, &p->args[ARG_NODES], err);
+        code = shr_channels_find(&p->channels, model, &p->args[ARG_NODES], refused, err);
     }
     if (code != SHR_OK) {
         return code;
@@ -334,36 +296,50 @@ static int prune(struct prune *p, struct shr_model *model, const struct shr_ctx 
     if (code == SHR_OK) {
         code = mark(p, ctx, err);
     }
-    if (code == SHR_OK) {
-        code = shr_channels_cut(&p->channels, model, p->marks, p->args[ARG_REMOVE].b, err);
-    }
-    if (code == SHR_OK) {
-        tell(p);
-    }
-    return code;
+    return code != SHR_OK ? code
+                          : shr_channels_cut(&p->channels, model, p->marks, p->args[ARG_REMOVE].b,
+                                             ret_bad, err);
 }
 
+static void forget(struct prune *p)
+{
+    shr_mem_free(p->keys);
+    shr_mem_free(p->marks);
+    shr_channels_finish(&p->channels);
+    p->keys = NULL;
+    p->marks = NULL;
+    p->channels = (struct shr_channels){0};
+}
+
+/* Where the sizes of a model follow from others by arithmetic that cannot be cut along, the values
+ * that would be of a wrong size stay, and all begins anew. */
 static int run(struct shr_pass_call *call, struct shr_err *err)
 {
     struct prune p = {.args = call->args->v, .report = call->report};
-    if (p.args[ARG_DIM].i != 0) {
-        return shr_err_set(err, SHR_ERR_UNSUPPORTED,
-                           "dim: only 0, the outputs of a layer, is supported, not %lld",
-                           (long long)p.args[ARG_DIM].i);
+    struct shr_arena arena = {0}; /* of names */
+    struct shr_map refused = {0};
+    int code = SHR_OK;
+    for (bool again = true; again && code == SHR_OK;) {
+        struct shr_model *model = NULL;
+        const char *bad = NULL;
+        code = shr_model_clone(call->model, &model, err);
+        code = code != SHR_OK ? code : prune(&p, model, call->ctx, &refused, &bad, err);
+        again = code == SHR_OK && bad != NULL;
+        if (again) {
+            char *name = shr_arena_strdup(&arena, bad);
+            code = name == NULL ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory")
+                                : shr_map_put(&refused, name, (void *)(uintptr_t)stuck, err);
+        }
+        if (code == SHR_OK && !again) {
+            tell(&p, model);
+            call->ret_model = model;
+        } else {
+            shr_model_free(model);
+        }
+        forget(&p);
     }
-    struct shr_model *model = NULL;
-    int code = shr_model_clone(call->model, &model, err);
-    if (code == SHR_OK) {
-        code = prune(&p, model, call->ctx, err);
-    }
-    if (code == SHR_OK) {
-        call->ret_model = model;
-    } else {
-        shr_model_free(model);
-    }
-    shr_mem_free(p.keys);
-    shr_mem_free(p.marks);
-    shr_channels_finish(&p.channels);
+    shr_map_finish(&refused);
+    shr_arena_finish(&arena);
     return code;
 }
 

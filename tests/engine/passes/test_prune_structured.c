@@ -109,6 +109,19 @@ static void each_norm_has_its_own_order_and_of_ties_the_highest_goes(void **stat
     shr_model_free(m);
 }
 
+/* The columns of b are (1, 5), (2, 6), (3, 7), (4, 8). */
+static void by_readers_the_columns_count(void **state)
+{
+    (void)state;
+    struct shr_model *m = chain();
+    struct shr_model *r = tiny_run(m, "prune_structured", "amount=1 dim=1", NULL, NULL);
+    assert_non_null(r);
+    tiny_expect(r, "a.b", (double[]){20, 30, 40});
+    tiny_expect(r, "b.w", (double[]){2, 3, 4, 6, 7, 8});
+    shr_model_free(r);
+    shr_model_free(m);
+}
+
 static void a_norm_may_be_given_as_a_number(void **state)
 {
     (void)state;
@@ -163,7 +176,7 @@ static void without_remove_rows_and_biases_are_zero_and_count_as_gone(void **sta
     struct shr_model *r = tiny_run(m, "prune_structured", "amount=0.5 remove=false", NULL, NULL);
     tiny_expect(r, "a.w", (double[]){4, 3, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0});
     tiny_expect(r, "a.b", (double[]){10, 0, 30, 0});
-    tiny_expect(r, "b.w", second);
+    tiny_expect(r, "b.w", (double[]){1, 0, 3, 0, 5, 0, 7, 0});
     struct shr_model *twice =
         tiny_run(r, "prune_structured", "amount=0.5 remove=false", NULL, NULL);
     tiny_expect(twice, "a.b", (double[]){0, 0, 30, 0});
@@ -177,10 +190,6 @@ static void wrong_parameters_are_told(void **state)
     (void)state;
     struct shr_model *m = chain();
     struct shr_err err = {0};
-    assert_null(tiny_run(m, "prune_structured", "dim=1", NULL, &err));
-    assert_int_equal(err.code, SHR_ERR_UNSUPPORTED);
-    assert_string_equal(err.msg, "prune_structured: dim: only 0, the outputs of a layer, is "
-                                 "supported, not 1");
     assert_null(tiny_run(m, "prune_structured", "amount=5", NULL, &err));
     assert_int_equal(err.code, SHR_ERR_INVALID);
     assert_string_equal(err.msg,
@@ -248,7 +257,7 @@ static void batchnorm_shrinks_with_its_conv(void **state)
     bn = shr_graph_find(&r->graph, "n")->producer;
     tiny_expect(r, shr_node_in(bn, 1)->name, (double[]){10, 0, 30});
     tiny_expect(r, "beta", (double[]){1, 0, 3});
-    tiny_expect(r, shr_node_in(bn, 3)->name, bias4);
+    tiny_expect(r, shr_node_in(bn, 4)->name, second + 3);
     shr_model_free(r);
     shr_model_free(m);
 }
@@ -388,12 +397,11 @@ static void matmul_loses_columns_and_its_added_bias(void **state)
 static void what_cannot_be_cut_is_refused_with_node_and_reason(void **state)
 {
     (void)state;
-    enum { SOFTMAX, INPUT, GROUPED, TIED, OUTPUT, CAPTURED, EXCLUDED, COUNT };
+    enum { SOFTMAX, INPUT, UNKNOWN, OUTPUT, CAPTURED, EXCLUDED, COUNT };
     static const char *const why[COUNT] = {
-        "its channels reach Softmax 'op': an operator whose channels cannot be cut",
-        "its channels reach Add 'op': its other input is neither such channels nor constant",
-        "its channels reach Conv 'op': it is a grouped convolution",
-        "its weights are tied: they are used in more than one place",
+        "its channels reach Softmax 'op': it is over them",
+        "its channels reach Add 'op': they meet there what stays as it is",
+        "its channels reach Det 'op': an operator whose channels cannot be cut",
         "its channels reach 'a': an output of the model",
         "its channels reach 'a': read by a subgraph",
         "its name is in nodes.exclude",
@@ -404,13 +412,11 @@ static void what_cannot_be_cut_is_refused_with_node_and_reason(void **state)
         struct shr_value *a = conv(m, x, "a", 4, 2, second), *y = a;
         if (i == SOFTMAX) {
             y = apply(m, "Softmax", a, NULL, "op");
+            assert_int_equal(shr_node_set_int(&m->graph, y->producer, "axis", 1, NULL), 0);
         } else if (i == INPUT) {
             y = apply(m, "Add", a, tiny_input(m, "z", 4, (int64_t[]){-1, 4, 2, 2}), "op");
-        } else if (i == GROUPED) {
-            y = conv(m, a, "op", 4, 2, ones);
-            assert_int_equal(shr_node_set_int(&m->graph, y->producer, "group", 2, NULL), 0);
-        } else if (i == TIED) {
-            apply(m, "Conv", x, shr_graph_find(&m->graph, "a.w"), "other");
+        } else if (i == UNKNOWN) {
+            apply(m, "Det", a, NULL, "op");
         } else if (i == OUTPUT) {
             tiny_output(m, a->producer);
         } else if (i == CAPTURED) {
@@ -440,6 +446,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(channels_go_from_layer_bias_and_reader),
         cmocka_unit_test(each_norm_has_its_own_order_and_of_ties_the_highest_goes),
+        cmocka_unit_test(by_readers_the_columns_count),
         cmocka_unit_test(a_norm_may_be_given_as_a_number),
         cmocka_unit_test(at_random_the_seed_decides),
         cmocka_unit_test(one_channel_stays_and_multiples_are_kept),
