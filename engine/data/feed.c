@@ -20,6 +20,8 @@ struct link {
     const double *mean, *std;   /* (channels) or NULL = 0, 1 */
     size_t step_mean, step_std; /* 0 = one value for all channels */
     bool is_copy;               /* the bytes are the same on both sides */
+    float *table;               /* (tables, 256) what bytes become, or NULL */
+    size_t step_table;          /* 0 = one table for all channels, else 256 */
 };
 
 struct shr_feed {
@@ -172,6 +174,28 @@ static void set_layout(const struct shr_feed *feed, struct link *link)
     link->step_p = interleaved ? channels : 1;
 }
 
+static float normalized(const struct link *k, double x, size_t channel)
+{
+    double mean = k->mean != NULL ? k->mean[channel * k->step_mean] : 0;
+    double std = k->std != NULL ? k->std[channel * k->step_std] : 1;
+    return (float)((x * k->scale - mean) / std);
+}
+
+/* Bytes have 256 values: their arithmetic is done once. */
+static int make_table(struct link *link, struct shr_err *err)
+{
+    const size_t n = link->step_mean + link->step_std == 0 ? 1 : (size_t)link->channels;
+    link->table = shr_mem_new(n * 256, sizeof *link->table);
+    if (link->table == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the values of bytes");
+    }
+    link->step_table = n == 1 ? 0 : 256;
+    for (size_t i = 0; i < n * 256; i++) {
+        link->table[i] = normalized(link, (double)(i % 256), i / 256);
+    }
+    return 0;
+}
+
 static int set_arithmetic(const struct shr_feed *feed, struct link *link, struct shr_err *err)
 {
     const struct shr_dataset_opts *o = &feed->data->opts;
@@ -194,7 +218,8 @@ static int set_arithmetic(const struct shr_feed *feed, struct link *link, struct
         is_plain = is_plain && link->scale == 1 && link->mean == NULL && link->std == NULL;
     }
     link->is_copy = is_plain && from == link->input->type.dtype;
-    return 0;
+    return from == SHR_DTYPE_U8 && link->input->type.dtype == SHR_DTYPE_F32 ? make_table(link, err)
+                                                                            : 0;
 }
 
 static int set_link(const struct shr_feed *feed, struct link *link, struct shr_err *err)
@@ -244,6 +269,9 @@ out:
 void shr_feed_free(struct shr_feed *feed)
 {
     if (feed != NULL) {
+        for (size_t i = 0; feed->links != NULL && i < feed->n; i++) {
+            shr_mem_free(feed->links[i].table);
+        }
         shr_mem_free(feed->links);
         shr_mem_free(feed);
     }
@@ -289,21 +317,33 @@ int shr_feed_types(const struct shr_feed *feed, int64_t batch, struct shr_type *
     do {                                                                                           \
         const type *in = (const type *)t->data + base;                                             \
         for (int64_t c = 0; c < k->channels; c++) {                                                \
-            double mean = k->mean != NULL ? k->mean[(size_t)c * k->step_mean] : 0;                 \
-            double std = k->std != NULL ? k->std[(size_t)c * k->step_std] : 1;                     \
             for (int64_t p = 0; p < k->plane; p++) {                                               \
                 double x = (double)load(in[c * k->step_c + p * k->step_p]);                        \
-                *out++ = (float)((x * k->scale - mean) / std);                                     \
+                *out++ = normalized(k, x, (size_t)c);                                              \
             }                                                                                      \
         }                                                                                          \
     } while (0)
 #define AS_IS(x) (x)
+
+static void bytes_to_f32(const struct link *k, int64_t base, float *out)
+{
+    const uint8_t *in = (const uint8_t *)k->array->tensor.data + base;
+    for (int64_t c = 0; c < k->channels; c++) {
+        const float *table = k->table + (size_t)c * k->step_table;
+        const uint8_t *from = in + c * k->step_c;
+        for (int64_t p = 0; p < k->plane; p++) {
+            *out++ = table[from[p * k->step_p]];
+        }
+    }
+}
 
 static void sample_to_f32(const struct link *k, int64_t base, float *out)
 {
     const struct shr_tensor *t = &k->array->tensor;
     switch (t->dtype) {
     case SHR_DTYPE_U8:
+        bytes_to_f32(k, base, out);
+        break;
     case SHR_DTYPE_BOOL:
         TO_F32(uint8_t, AS_IS);
         break;
