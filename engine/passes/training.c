@@ -10,6 +10,7 @@ enum { CROSS_ENTROPY, BINARY };
 const char *const shr_training_losses[] = {"cross_entropy", "binary", NULL};
 
 enum { SHR_ARGS_TRAINING };
+enum { EPOCHS = 100 }; /* that have a note of their own, at most */
 
 void shr_training_opts(struct shr_fit_opts *o, const struct shr_arg *a,
                        const struct shr_pass_call *call)
@@ -67,7 +68,8 @@ static void report_epoch(struct shr_report *report, const struct shr_fit_epoch *
 void shr_training_report(struct shr_report *report, const struct shr_fit_opts *o,
                          const struct shr_fit_result *r)
 {
-    for (size_t i = 0; i < r->n_epochs; i++) {
+    const size_t every = r->n_epochs / EPOCHS + 1; /* the curves of all are the context's */
+    for (size_t i = 0; i < r->n_epochs; i += every) {
         report_epoch(report, &r->epochs[i], i);
     }
     struct shr_note *note =
@@ -78,6 +80,9 @@ void shr_training_report(struct shr_report *report, const struct shr_fit_opts *o
     shr_note_figure(note, "steps", (double)r->steps);
     shr_note_figure(note, "held_back", (double)r->held_back);
     shr_note_figure(note, "seconds", r->seconds);
+    if (r->resumed) {
+        shr_report_note(report, SHR_NOTE_DONE, "", "training went on from a checkpoint");
+    }
     if (o->teacher != NULL && !r->teacher_kept) {
         shr_report_note(report, SHR_NOTE_WARNING, "",
                         "what the teacher says did not fit into the memory and was computed for "

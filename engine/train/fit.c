@@ -6,27 +6,8 @@
 #include <time.h>
 
 #include "base/mem.h"
-#include "core/rng.h"
-#include "train/teacher.h"
-#include "train/trainer.h"
-
-struct fit {
-    const struct shr_fit_opts *opts;
-    const struct shr_ctx *ctx;
-    const struct shr_model *model;
-    struct shr_feed *feed;
-    struct shr_trainer trainer;
-    struct shr_teacher teacher;
-    bool has_teacher, has_labels;
-    int64_t *order; /* (samples): those to train on, then those held back */
-    int64_t n_train, n_held, batch;
-    struct shr_rng rng;
-    struct shr_schedule schedule;
-    float *best; /* (n_all) weights, or NULL = none yet */
-    double best_score;
-    struct shr_fit_result result;
-    double began;
-};
+#include "train/fit_state.h"
+#include "train/init.h"
 
 static double now(void)
 {
@@ -54,7 +35,7 @@ static void shuffle(struct shr_rng *rng, int64_t *order, int64_t n)
 }
 
 /* Samples in a random order, the last of which are held back. */
-static int split(struct fit *f, struct shr_err *err)
+static int split(struct shr__fit *f, struct shr_err *err)
 {
     const int64_t n = f->opts->data->samples;
     f->order = shr_mem_new((size_t)n + 1, sizeof *f->order);
@@ -80,7 +61,7 @@ static int split(struct fit *f, struct shr_err *err)
     return SHR_OK;
 }
 
-static int check_labels(const struct fit *f, int64_t classes, struct shr_err *err)
+static int check_labels(const struct shr__fit *f, int64_t classes, struct shr_err *err)
 {
     const struct shr_dataset *data = f->opts->data;
     for (int64_t i = 0; i < data->samples; i++) {
@@ -98,7 +79,7 @@ static int check_labels(const struct fit *f, int64_t classes, struct shr_err *er
 
 static int types(void *user, int64_t rows, struct shr_type *ret, struct shr_err *err)
 {
-    const struct fit *f = user;
+    const struct shr__fit *f = user;
     size_t n = 0;
     for (size_t i = 0; i < f->model->graph.n_inputs; i++) {
         const struct shr_value *v = f->model->graph.inputs[i];
@@ -117,7 +98,7 @@ static int types(void *user, int64_t rows, struct shr_type *ret, struct shr_err 
     return SHR_OK;
 }
 
-static int make_trainer(struct fit *f, struct shr_err *err)
+static int make_trainer(struct shr__fit *f, struct shr_err *err)
 {
     struct shr_trainer_opts opts = {
         .loss = f->opts->loss,
@@ -136,7 +117,7 @@ static int make_trainer(struct fit *f, struct shr_err *err)
     return shr_trainer_init(&f->trainer, f->model, &opts, err);
 }
 
-static int make_teacher(struct fit *f, struct shr_err *err)
+static int make_teacher(struct shr__fit *f, struct shr_err *err)
 {
     const char *names[SHR_TEACHER_VALUES] = {shr_loss_logits(f->opts->teacher)};
     for (size_t i = 0; i < f->opts->loss.n_hints; i++) {
@@ -154,7 +135,7 @@ static int make_teacher(struct fit *f, struct shr_err *err)
 }
 
 /* The student's values have the shape of the teacher's. */
-static int check_teacher(const struct fit *f, const struct shr_lane *lane, struct shr_err *err)
+static int check_teacher(const struct shr__fit *f, const struct shr_lane *lane, struct shr_err *err)
 {
     for (size_t i = 0; i < f->teacher.n_values; i++) {
         const struct shr_tensor *t = i == 0 ? lane->teacher : lane->hints[i - 1];
@@ -169,7 +150,7 @@ static int check_teacher(const struct fit *f, const struct shr_lane *lane, struc
     return SHR_OK;
 }
 
-static int check_lane(const struct fit *f, const struct shr_lane *lane, struct shr_err *err)
+static int check_lane(const struct shr__fit *f, const struct shr_lane *lane, struct shr_err *err)
 {
     int rc = f->has_teacher ? check_teacher(f, lane, err) : SHR_OK;
     if (rc != SHR_OK || !f->has_labels) {
@@ -187,7 +168,7 @@ static int check_lane(const struct fit *f, const struct shr_lane *lane, struct s
                        : check_labels(f, classes == 1 ? 2 : classes, err);
 }
 
-static void set_schedule(struct fit *f)
+static void set_schedule(struct shr__fit *f)
 {
     const struct shr_fit_opts *o = f->opts;
     const int64_t steps = (f->n_train + f->batch - 1) / f->batch; /* of an epoch */
@@ -201,7 +182,7 @@ static void set_schedule(struct fit *f)
     };
 }
 
-static int set_up(struct fit *f, struct shr_err *err)
+static int set_up(struct shr__fit *f, struct shr_err *err)
 {
     const struct shr_fit_opts *o = f->opts;
     shr_rng_init(&f->rng, f->ctx == NULL ? 0 : f->ctx->seed);
@@ -232,7 +213,8 @@ static int set_up(struct fit *f, struct shr_err *err)
 
 /* ── Batches ────────────────────────────────────────────────────────────────────────────────── */
 
-static int fill(struct fit *f, struct shr_lane *lane, const int64_t *samples, struct shr_err *err)
+static int fill(struct shr__fit *f, struct shr_lane *lane, const int64_t *samples,
+                struct shr_err *err)
 {
     int rc = shr_feed_fill_list(f->feed, samples, lane->rows, lane->inputs, lane->n_inputs, err);
     if (rc == SHR_OK && f->has_teacher) {
@@ -246,12 +228,7 @@ static int fill(struct fit *f, struct shr_lane *lane, const int64_t *samples, st
     return rc;
 }
 
-/* Runs the batches of n samples; with a step after each when the lane trains. Sums of samples. */
-struct sums {
-    double loss, hits;
-};
-
-static int fail_nan(const struct fit *f, double loss, size_t epoch, struct shr_err *err)
+static int fail_nan(const struct shr__fit *f, double loss, size_t epoch, struct shr_err *err)
 {
     bool gradient = false;
     const char *name = shr_trainer_find_nan(&f->trainer, &gradient);
@@ -265,8 +242,8 @@ static int fail_nan(const struct fit *f, double loss, size_t epoch, struct shr_e
                        name == NULL ? "" : name);
 }
 
-static int run_batch(struct fit *f, const int64_t *samples, int64_t n, bool trains,
-                     struct sums *sums, struct shr_err *err)
+static int run_batch(struct shr__fit *f, const int64_t *samples, int64_t n, bool trains,
+                     struct shr__fit_sums *sums, struct shr_err *err)
 {
     struct shr_lane *lane;
     int rc = shr_trainer_lane(&f->trainer, n, trains, &lane, err);
@@ -289,21 +266,40 @@ static int run_batch(struct fit *f, const int64_t *samples, int64_t n, bool trai
     return SHR_OK;
 }
 
-static int run_samples(struct fit *f, const int64_t *samples, int64_t n, bool trains,
-                       struct sums *sums, struct shr_err *err)
+/* Whatever goes wrong with a checkpoint, the training itself can go on. */
+static void save_sometimes(struct shr__fit *f)
 {
+    const double every = f->opts->checkpoint_seconds > 0 ? f->opts->checkpoint_seconds : 60;
+    if (now() - f->saved >= every) {
+        struct shr_err ignored;
+        (void)!shr__fit_save(f, &ignored);
+        f->saved = now();
+    }
+}
+
+static void tell_step(const struct shr__fit *f, double loss)
+{
+    const uint64_t step = (uint64_t)f->result.steps;
     const uint64_t before = (uint64_t)f->result.n_epochs * (uint64_t)f->n_train;
-    const uint64_t total = (uint64_t)f->opts->epochs * (uint64_t)f->n_train;
-    *sums = (struct sums){0};
-    for (int64_t at = 0; at < n; at += f->batch) {
-        const int64_t count = n - at < f->batch ? n - at : f->batch;
-        int rc = run_batch(f, samples + at, count, trains, sums, err);
+    shr_ctx_tell(f->ctx, "train", before + (uint64_t)f->at,
+                 (uint64_t)f->opts->epochs * (uint64_t)f->n_train);
+    shr_ctx_figure(f->ctx, "loss", step, loss);
+    shr_ctx_figure(f->ctx, "learning_rate", step, f->result.epochs[f->result.n_epochs].lr);
+}
+
+/* The rest of the epoch that is begun. */
+static int run_steps(struct shr__fit *f, struct shr_err *err)
+{
+    while (f->at < f->n_train) {
+        const int64_t left = f->n_train - f->at, count = left < f->batch ? left : f->batch;
+        const double before = f->sums.loss;
+        int rc = run_batch(f, f->order + f->at, count, true, &f->sums, err);
         if (rc != SHR_OK) {
             return rc;
         }
-        if (trains) {
-            shr_ctx_tell(f->ctx, "train", before + (uint64_t)(at + count), total);
-        }
+        f->at += count;
+        tell_step(f, (f->sums.loss - before) / (double)count);
+        save_sometimes(f);
     }
     return SHR_OK;
 }
@@ -311,7 +307,8 @@ static int run_samples(struct fit *f, const int64_t *samples, int64_t n, bool tr
 /* ── Epochs ─────────────────────────────────────────────────────────────────────────────────── */
 
 /* Keeps the weights when the epoch was better than all before. */
-static int judge(struct fit *f, const struct shr_fit_epoch *e, size_t epoch, struct shr_err *err)
+static int judge(struct shr__fit *f, const struct shr_fit_epoch *e, size_t epoch,
+                 struct shr_err *err)
 {
     const double score = f->has_labels ? e->validation_accuracy : -e->validation_loss;
     if (f->best != NULL && !(score > f->best_score)) {
@@ -328,33 +325,55 @@ static int judge(struct fit *f, const struct shr_fit_epoch *e, size_t epoch, str
     return SHR_OK;
 }
 
-static int validate(struct fit *f, struct shr_fit_epoch *e, size_t epoch, struct shr_err *err)
+static int validate(struct shr__fit *f, struct shr_fit_epoch *e, size_t epoch, struct shr_err *err)
 {
-    struct sums sums;
-    int rc = run_samples(f, f->order + f->n_train, f->n_held, false, &sums, err);
-    if (rc != SHR_OK) {
-        return rc;
+    struct shr__fit_sums sums = {0};
+    for (int64_t at = 0; at < f->n_held; at += f->batch) {
+        const int64_t count = f->n_held - at < f->batch ? f->n_held - at : f->batch;
+        int rc = run_batch(f, f->order + f->n_train + at, count, false, &sums, err);
+        if (rc != SHR_OK) {
+            return rc;
+        }
     }
     e->validation_loss = sums.loss / (double)f->n_held;
     e->validation_accuracy = f->has_labels ? sums.hits / (double)f->n_held : NAN;
     return judge(f, e, epoch, err);
 }
 
-static int run_epoch(struct fit *f, struct shr_err *err)
+static void tell_epoch(const struct shr__fit *f, const struct shr_fit_epoch *e)
 {
-    struct sums sums;
+    const uint64_t step = (uint64_t)f->result.steps;
+    shr_ctx_figure(f->ctx, "samples_per_second", step, e->samples_per_s);
+    if (!isnan(e->accuracy)) {
+        shr_ctx_figure(f->ctx, "accuracy", step, e->accuracy);
+    }
+    if (!isnan(e->validation_loss)) {
+        shr_ctx_figure(f->ctx, "validation_loss", step, e->validation_loss);
+    }
+    if (!isnan(e->validation_accuracy)) {
+        shr_ctx_figure(f->ctx, "validation_accuracy", step, e->validation_accuracy);
+    }
+}
+
+/* Begins an epoch, or goes on with one that a checkpoint was made in. */
+static int run_epoch(struct shr__fit *f, struct shr_err *err)
+{
     const size_t epoch = f->result.n_epochs;
     struct shr_fit_epoch *e = &f->result.epochs[epoch];
-    const double began = now();
-    shuffle(&f->rng, f->order, f->n_train);
-    int rc = run_samples(f, f->order, f->n_train, true, &sums, err);
+    const double began = now(), n = (double)f->n_train;
+    const int64_t from = f->at;
+    if (f->at == 0) {
+        shuffle(&f->rng, f->order, f->n_train);
+        f->sums = (struct shr__fit_sums){0};
+    }
+    int rc = run_steps(f, err);
     if (rc != SHR_OK) {
         return rc;
     }
-    const double n = (double)f->n_train;
-    e->samples_per_s = n / (now() - began);
-    e->loss = sums.loss / n;
-    e->accuracy = f->has_labels ? sums.hits / n : NAN;
+    f->at = 0;
+    e->samples_per_s = (double)(f->n_train - from) / (now() - began);
+    e->loss = f->sums.loss / n;
+    e->accuracy = f->has_labels ? f->sums.hits / n : NAN;
     e->validation_loss = e->validation_accuracy = NAN;
     if (f->n_held > 0) {
         rc = validate(f, e, epoch, err);
@@ -362,10 +381,11 @@ static int run_epoch(struct fit *f, struct shr_err *err)
         f->result.best = epoch;
     }
     f->result.n_epochs++;
+    tell_epoch(f, e);
     return rc;
 }
 
-static int run_epochs(struct fit *f, struct shr_err *err)
+static int run_epochs(struct shr__fit *f, struct shr_err *err)
 {
     while (f->result.n_epochs < (size_t)f->opts->epochs) {
         int rc = run_epoch(f, err);
@@ -381,29 +401,29 @@ static int run_epochs(struct fit *f, struct shr_err *err)
     return SHR_OK;
 }
 
-static int give(struct fit *f, struct shr_model **ret, struct shr_err *err)
+static int give(struct shr__fit *f, struct shr_model **ret, struct shr_err *err)
 {
-    struct shr_model *model = NULL;
-    int rc = shr_model_clone(f->model, &model, err);
+    const float *weights = f->best != NULL ? f->best : f->trainer.weights;
+    int rc = shr_trainer_store(&f->trainer, weights, f->model, err);
     if (rc == SHR_OK) {
-        const float *weights = f->best != NULL ? f->best : f->trainer.weights;
-        rc = shr_trainer_store(&f->trainer, weights, model, err);
+        *ret = f->model;
+        f->model = NULL;
     }
-    if (rc != SHR_OK) {
-        shr_model_free(model);
-        return rc;
-    }
-    *ret = model;
-    return SHR_OK;
+    return rc;
 }
 
 int shr_fit(const struct shr_model *model, const struct shr_fit_opts *opts,
             const struct shr_ctx *ctx, struct shr_model **ret_model,
             struct shr_fit_result *ret_result, struct shr_err *err)
 {
-    struct fit f = {.opts = opts, .ctx = ctx, .model = model, .began = now()};
-    int rc = set_up(&f, err);
-    rc = rc == SHR_OK ? run_epochs(&f, err) : rc;
+    struct shr__fit f = {.opts = opts, .ctx = ctx, .began = now(), .saved = now()};
+    int rc = shr_model_clone(model, &f.model, err);
+    rc = rc == SHR_OK ? shr_untie_norms(f.model, err) : rc;
+    rc = rc == SHR_OK ? set_up(&f, err) : rc;
+    if (rc == SHR_OK) {
+        f.result.resumed = shr__fit_resume(&f);
+        rc = run_epochs(&f, err);
+    }
     rc = rc == SHR_OK ? give(&f, ret_model, err) : rc;
     f.result.seconds = now() - f.began;
     if (rc == SHR_OK) {
@@ -416,6 +436,7 @@ int shr_fit(const struct shr_model *model, const struct shr_fit_opts *opts,
     }
     shr_trainer_finish(&f.trainer);
     shr_feed_free(f.feed);
+    shr_model_free(f.model);
     shr_mem_free(f.order);
     shr_mem_free(f.best);
     return rc;

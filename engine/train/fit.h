@@ -22,7 +22,8 @@ struct shr_fit_opts {
     double validate;                     /* share of the samples held back */
     int64_t patience;                    /* epochs that may pass without a better one; 0 = all */
     bool keep_zeros;
-    size_t max_memory; /* of what the teacher said; 0 = any */
+    double checkpoint_seconds; /* between checkpoints; 0 = 60 */
+    size_t max_memory;         /* of what the teacher said; 0 = any */
 };
 
 struct shr_fit_epoch {
@@ -38,7 +39,7 @@ struct shr_fit_result { /* all zero = empty */
     size_t best; /* the epoch whose weights were kept */
     int64_t steps, samples, held_back;
     double seconds;
-    bool teacher_kept, stopped_early;
+    bool teacher_kept, stopped_early, resumed;
 };
 
 /* INVALID: labels out of range, a teacher whose values do not match, a loss that is not finite,

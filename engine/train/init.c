@@ -114,12 +114,13 @@ static bool is_one_of(const struct shr_node *node, const char *const *names)
     return false;
 }
 
+static const char *const NORMS[] = {"BatchNormalization", "LayerNormalization",
+                                    "InstanceNormalization", "GroupNormalization", NULL};
+
 int shr_init_model(struct shr_model *model, uint64_t seed, size_t *ret_n, struct shr_err *err)
 {
     static const char *const PRODUCTS[] = {"Gemm", "MatMul", "Conv", NULL};
     static const char *const RECURRENT[] = {"LSTM", "GRU", NULL};
-    static const char *const NORMS[] = {"BatchNormalization", "LayerNormalization",
-                                        "InstanceNormalization", "GroupNormalization", NULL};
     struct init s = {.model = model};
     int rc = SHR_OK;
     shr_rng_init(&s.rng, seed);
@@ -135,5 +136,30 @@ int shr_init_model(struct shr_model *model, uint64_t seed, size_t *ret_n, struct
     }
     shr_map_finish(&s.done);
     *ret_n = s.n;
+    return rc;
+}
+
+static int untie(struct shr_graph *g, struct shr_node *node, size_t slot, struct shr_err *err)
+{
+    struct shr_value *v = shr_node_in(node, slot), *own;
+    if (!shr_value_is_constant(v) || v->producer != NULL || v->n_uses < 2) {
+        return SHR_OK;
+    }
+    int rc = shr_graph_add_constant(g, v->name, shr_tensor_ref(&v->constant), &own, err);
+    if (rc == SHR_OK) {
+        shr_node_set_input(node, slot, own);
+    }
+    return rc;
+}
+
+int shr_untie_norms(struct shr_model *model, struct shr_err *err)
+{
+    int rc = SHR_OK;
+    for (struct shr_node *node = model->graph.first_node; node != NULL && rc == SHR_OK;
+         node = node->next) {
+        for (size_t i = 1; i < node->n_in && is_one_of(node, NORMS) && rc == SHR_OK; i++) {
+            rc = untie(&model->graph, node, i, err);
+        }
+    }
     return rc;
 }

@@ -14,4 +14,8 @@ void shr_init_uniform(float *x, size_t n, int64_t fan_in, struct shr_rng *rng);
 int shr_init_model(struct shr_model *model, uint64_t seed, size_t *ret_n,
                    struct shr_err *err) SHR_MUSTCHECK;
 
+/* Exporters write equal initializers once. Parameters of normalizations get their own, since scales
+ * and running means of several layers would be one otherwise. */
+int shr_untie_norms(struct shr_model *model, struct shr_err *err) SHR_MUSTCHECK;
+
 #endif

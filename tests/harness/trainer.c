@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "train/init.h"
 #include "train/trainer.h"
 
 enum { TRAINER_MESSAGE = 512 };
@@ -66,6 +67,7 @@ struct trainer *trainer_new(const void *bytes, size_t n, const struct trainer_op
         return NULL;
     }
     int rc = shr_model_load(bytes, n, NULL, &trainer->model, &err);
+    rc = rc == SHR_OK ? shr_untie_norms(trainer->model, &err) : rc;
     if (rc == SHR_OK) {
         const struct shr_trainer_opts opts = {
             .loss = {.logits = shr_loss_logits(trainer->model),

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "data/dataset.h"
 #include "passes/pass.h"
+#include "train/fit.h"
 
 enum { SAMPLES = 300, FEATURES = 6, CLASSES = 3 };
 
@@ -360,6 +361,113 @@ static void training_stops_when_nothing_gets_better(void **state)
     shr_report_finish(&j.report);
 }
 
+/* ── What it goes on from ───────────────────────────────────────────────────────────────────── */
+
+struct keeper { /* keeps the last checkpoint, and cancels after some */
+    struct shr_buf last;
+    int left;
+    atomic_bool cancel;
+    int figures;
+};
+
+static int keep_checkpoint(void *user, const void *bytes, size_t n, struct shr_err *err)
+{
+    (void)err;
+    struct keeper *k = user;
+    shr_buf_finish(&k->last);
+    shr_buf_append(&k->last, bytes, n);
+    k->left--;
+    atomic_store(&k->cancel, k->left == 0);
+    return 0;
+}
+
+static void count_figure(void *user, const char *series, uint64_t at, double value)
+{
+    (void)at;
+    assert_true(series[0] != 0 && value == value);
+    ((struct keeper *)user)->figures++;
+}
+
+static int fit(struct keeper *k, const struct shr_buf *resume, struct shr_model **ret,
+               struct shr_fit_result *result)
+{
+    const struct shr_fit_opts opts = {
+        .data = world.data,
+        .loss = {.hard_weight = 1, .temperature = 1},
+        .optim = {.kind = SHR_OPTIM_ADAM, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f},
+        .epochs = 4,
+        .batch = 64,
+        .lr = 0.01,
+        .validate = 0.2,
+        .checkpoint_seconds = 1e-12,
+    };
+    const struct shr_ctx ctx = {
+        .seed = 5,
+        .cancel = &k->cancel,
+        .checkpoint = keep_checkpoint,
+        .figure = count_figure,
+        .resume = resume == NULL ? NULL : resume->data,
+        .n_resume = resume == NULL ? 0 : resume->len,
+        .user = k,
+    };
+    struct shr_err err = {0};
+    return shr_fit(world.teacher, &opts, &ctx, ret, result, &err);
+}
+
+static void a_killed_training_goes_on_to_the_same_weights(void **state)
+{
+    (void)state;
+    struct keeper whole = {.left = -1};
+    struct shr_model *want, *got = NULL;
+    struct shr_fit_result result, r;
+    assert_int_equal(fit(&whole, NULL, &want, &result), 0);
+    assert_int_equal(result.steps, 16);
+    assert_int_equal(whole.figures, 2 * 16 + 4 * 4);
+    for (int after = 1; after <= 16; after++) { /* within epochs and at their ends */
+        struct keeper cut = {.left = after}, rest = {.left = -1};
+        const int rc = fit(&cut, NULL, &got, &r);
+        assert_int_equal(rc, SHR_ERR_CANCELLED);
+        assert_int_equal(fit(&rest, &cut.last, &got, &r), 0);
+        assert_true(r.resumed);
+        assert_int_equal(r.best, result.best);
+        assert_true(r.epochs[3].loss == result.epochs[3].loss);
+        assert_same_weights(want, got, true);
+        shr_model_free(got);
+        shr_fit_result_finish(&r);
+        shr_buf_finish(&cut.last);
+        shr_buf_finish(&rest.last);
+    }
+    shr_model_free(want);
+    shr_fit_result_finish(&result);
+    shr_buf_finish(&whole.last);
+}
+
+static void a_checkpoint_that_does_not_fit_is_ignored(void **state)
+{
+    (void)state;
+    struct keeper first = {.left = -1};
+    struct shr_model *m;
+    struct shr_fit_result r;
+    assert_int_equal(fit(&first, NULL, &m, &r), 0);
+    shr_model_free(m);
+    shr_fit_result_finish(&r);
+    for (size_t cut = 0; cut < 3; cut++) { /* short, of another training, nonsense */
+        struct keeper k = {.left = -1};
+        struct shr_buf bytes = {0};
+        shr_buf_append(&bytes, first.last.data, first.last.len - (cut == 0 ? 1 : 0));
+        if (cut > 0) {
+            ((unsigned char *)bytes.data)[cut == 1 ? 8 : 0] ^= 1;
+        }
+        assert_int_equal(fit(&k, &bytes, &m, &r), 0);
+        assert_false(r.resumed);
+        shr_model_free(m);
+        shr_fit_result_finish(&r);
+        shr_buf_finish(&bytes);
+        shr_buf_finish(&k.last);
+    }
+    shr_buf_finish(&first.last);
+}
+
 /* ── What it refuses ────────────────────────────────────────────────────────────────────────── */
 
 static void labels_out_of_range_are_named(void **state)
@@ -479,6 +587,8 @@ int main(void)
         cmocka_unit_test(zero_weights_stay_zero),
         cmocka_unit_test(without_labels_it_learns_from_the_original),
         cmocka_unit_test(training_stops_when_nothing_gets_better),
+        cmocka_unit_test(a_killed_training_goes_on_to_the_same_weights),
+        cmocka_unit_test(a_checkpoint_that_does_not_fit_is_ignored),
         cmocka_unit_test(labels_out_of_range_are_named),
         cmocka_unit_test(labels_must_be_there),
         cmocka_unit_test(a_loss_that_is_no_number_stops),
