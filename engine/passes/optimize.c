@@ -1,9 +1,12 @@
 /* optimize: the same function with fewer operators. Thread: one. */
 #include "passes/edit.h"
+#include "passes/raise_opset.h"
 
-enum { ARG_FOLD_CONSTANTS, ARG_FOLD_BATCHNORM, ARG_FUSE, ARG_DROP_UNUSED };
+enum { ARG_RAISE_OPSET, ARG_FOLD_CONSTANTS, ARG_FOLD_BATCHNORM, ARG_FUSE, ARG_DROP_UNUSED };
 
 static const struct shr_param params[] = {
+    {"raise_opset", SHR_PARAM_BOOL, "false", 0, 0, NULL,
+     "Bring a model of an older opset to ai.onnx 13"},
     {"fold_constants", SHR_PARAM_BOOL, "true", 0, 0, NULL,
      "Compute what does not depend on an input once and store it"},
     {"fold_batchnorm", SHR_PARAM_BOOL, "true", 0, 0, NULL,
@@ -17,7 +20,10 @@ static const struct shr_param params[] = {
 static int optimize(struct shr_model *model, const struct shr_arg *args, struct shr_report *report,
                     struct shr_err *err)
 {
-    int code = shr_model_infer(model, NULL, err);
+    int code = args[ARG_RAISE_OPSET].b ? shr_raise_opset(model, report, err) : SHR_OK;
+    if (code == SHR_OK) {
+        code = shr_model_infer(model, NULL, err);
+    }
     if (code == SHR_OK && args[ARG_FOLD_CONSTANTS].b) {
         code = shr_fold_constants(model, report, err);
     }

@@ -8,7 +8,7 @@
 #include "passes/pass.h"
 #include "passes/quant_params.h"
 
-enum { SHR_QDQ_OPSET = 13 };
+enum { SHR_QDQ_OPSET = 10 }; /* has QuantizeLinear; 13 has it per axis */
 
 struct shr_qdq {
     struct shr_graph *g;

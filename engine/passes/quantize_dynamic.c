@@ -9,9 +9,10 @@
 
 #include "passes/dynamic.h"
 #include "passes/linear.h"
+#include "passes/raise_opset.h"
 
 enum { ARG_WEIGHT_TYPE, ARG_PER_CHANNEL, ARG_REDUCE_RANGE, ARG_OPS, SHR_ARGS_NODES };
-enum { OPSET_NEEDED = 11 };
+enum { OPSET_NEEDED = 11 }; /* has DynamicQuantizeLinear */
 
 static const char *const weight_types[] = {"int8", "uint8", NULL};
 enum { REDUCE_AUTO, REDUCE_TRUE, REDUCE_FALSE };
@@ -181,13 +182,6 @@ static int quantize_all(struct shr_dynamic *d, const struct shr_arg *args,
 
 static int run(struct shr_pass_call *call, struct shr_err *err)
 {
-    int64_t opset = shr_model_opset(call->model, "");
-    if (opset < OPSET_NEEDED) {
-        return shr_err_set(err, SHR_ERR_UNSUPPORTED,
-                           "needs a model of opset %d or later, for DynamicQuantizeLinear; this "
-                           "one is of opset %lld",
-                           OPSET_NEEDED, (long long)opset);
-    }
     struct shr_model *model = NULL;
     int code = shr_model_clone(call->model, &model, err);
     if (code != SHR_OK) {
@@ -203,7 +197,12 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
                 .certify = args[ARG_REDUCE_RANGE].i == REDUCE_AUTO},
         .report = call->report,
     };
-    code = quantize_all(&d, args, call->ctx, err);
+    if (shr_model_opset(model, "") < OPSET_NEEDED) {
+        code = shr_raise_opset(model, d.report, err);
+    }
+    if (code == SHR_OK) {
+        code = quantize_all(&d, args, call->ctx, err);
+    }
     if (code == SHR_OK && d.weights.n == 0) {
         shr_report_note(d.report, SHR_NOTE_WARNING, "", "nothing was quantized");
     }

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "passes/edit.h"
+#include "passes/raise_opset.h"
 #include "passes/static_select.h"
 #include "passes/static_weights.h"
 
@@ -62,6 +63,7 @@ struct quantize {
     const struct shr_pass_call *call;
     const struct shr_arg *args;
     struct shr_model *model;
+    bool per_channel;
     struct shr_static chosen;
     struct shr_calibration seen;     /* one a chosen value */
     struct shr_quant_params *scales; /* one a chosen value */
@@ -81,14 +83,25 @@ static int check(const struct shr_pass_call *call, struct shr_err *err)
         return shr_err_set(err, SHR_ERR_UNSUPPORTED,
                            "format: qoperator is not supported, only qdq");
     }
-    int64_t opset = shr_model_opset(call->model, "");
-    if (opset < SHR_QDQ_OPSET) {
-        return shr_err_set(err, SHR_ERR_UNSUPPORTED,
-                           "needs a model of opset %d or later, for scales per channel; this one "
-                           "is of opset %lld",
-                           SHR_QDQ_OPSET, (long long)opset);
-    }
     return SHR_OK;
+}
+
+/* Scales per channel need opset 13. A model that cannot get there has scales per tensor. */
+static int raise(struct quantize *q, struct shr_err *err)
+{
+    const int64_t opset = shr_model_opset(q->model, "");
+    struct shr_err why = {0};
+    int code = shr_raise_opset(q->model, q->call->report, &why);
+    if (code == SHR_ERR_UNSUPPORTED && opset >= SHR_QDQ_OPSET) {
+        shr_report_note(q->call->report, SHR_NOTE_WARNING, "", "scales are per tensor, since %s",
+                        why.msg);
+        q->per_channel = false;
+        return SHR_OK;
+    }
+    if (code != SHR_OK) {
+        *err = why;
+    }
+    return code;
 }
 
 static int prepare(struct quantize *q, struct shr_err *err)
@@ -200,7 +213,7 @@ static int convert_weights(struct quantize *q, struct shr_err *err)
     struct shr_static_weights weights = {
         .qdq = &q->qdq,
         .report = q->call->report,
-        .per_channel = q->args[ARG_PER_CHANNEL].b,
+        .per_channel = q->per_channel,
         .bias_correction = q->args[ARG_BIAS_CORRECTION].b,
         .certify = reduce == REDUCE_AUTO,
         .grid = shr_quant_grid_of(SHR_DTYPE_I8, true, reduce == REDUCE_TRUE),
@@ -237,10 +250,14 @@ static int convert(struct quantize *q, struct shr_err *err)
 
 static int run(struct shr_pass_call *call, struct shr_err *err)
 {
-    struct quantize q = {.call = call, .args = call->args->v};
+    struct quantize q = {
+        .call = call, .args = call->args->v, .per_channel = call->args->v[ARG_PER_CHANNEL].b};
     int code = check(call, err);
     if (code == SHR_OK) {
         code = shr_model_clone(call->model, &q.model, err);
+    }
+    if (code == SHR_OK) {
+        code = raise(&q, err);
     }
     if (code == SHR_OK) {
         code = prepare(&q, err);

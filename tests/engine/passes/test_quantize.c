@@ -151,6 +151,33 @@ static void names_of_added_nodes_are_not_taken(void **state)
     shr_model_free(m);
 }
 
+static void quantize_dynamic_raises_an_old_opset(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_model(9);
+    struct shr_value *x = tiny_input(m, "x", 2, (int64_t[]){-1, 4});
+    struct shr_value *w = tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 4}, tiny_ramp);
+    struct shr_node *n = tiny_node(m, "MatMul", "fc", (struct shr_value *[]){x, w}, 2, "p");
+    n = tiny_node(m, "Clip", "bound", n->out, 1, "y");
+    assert_int_equal(shr_node_set_float(&m->graph, n, "max", 6, NULL), 0);
+    tiny_output(m, n);
+    struct shr_report report = {0};
+    struct shr_model *r = tiny_run(m, "quantize_dynamic", "", &report, NULL);
+    assert_int_equal(shr_model_opset(r, ""), 13);
+    assert_int_equal(count_ops(r, "MatMulInteger"), 1);
+    assert_true(tiny_note(&report, SHR_NOTE_DONE, "", "opset 9 became 13, 1 nodes changed for it"));
+    n = r->graph.last_node;
+    assert_string_equal(n->op_type, "Clip");
+    assert_null(shr_node_attr(n, "max"));
+    assert_null(shr_node_in(n, 1));
+    assert_true(shr_tensor_get(&shr_node_in(n, 2)->constant, 0) == 6);
+    assert_int_equal(shr_model_opset(m, ""), 9); /* the model itself stays as it is */
+    assert_non_null(shr_node_attr(m->graph.last_node, "max"));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_model_free(m);
+}
+
 static void quantize_dynamic_says_what_stays_in_float_and_why(void **state)
 {
     (void)state;
@@ -172,12 +199,13 @@ static void quantize_dynamic_says_what_stays_in_float_and_why(void **state)
 
     m = tiny_model(9);
     x = tiny_input(m, "x", 2, (int64_t[]){-1, 4});
-    tiny_output(m, tiny_node(m, "Relu", "r", &x, 1, "y"));
+    tiny_output(m, tiny_node(m, "Imaginary", "r", &x, 1, "y"));
     struct shr_err err = {0};
     assert_null(tiny_run(m, "quantize_dynamic", "", NULL, &err));
     assert_int_equal(err.code, SHR_ERR_UNSUPPORTED);
-    assert_string_equal(err.msg, "quantize_dynamic: needs a model of opset 11 or later, for "
-                                 "DynamicQuantizeLinear; this one is of opset 9");
+    assert_string_equal(err.msg,
+                        "quantize_dynamic: opset 9 cannot become 13: Imaginary r: the operator is "
+                        "not known, nor what it means in a newer opset");
     shr_model_free(m);
 }
 
@@ -465,6 +493,7 @@ int main(void)
         cmocka_unit_test(quantize_dynamic_shares_inputs_and_tied_weights),
         cmocka_unit_test(quantize_dynamic_folds_alpha_beta_and_transposes),
         cmocka_unit_test(names_of_added_nodes_are_not_taken),
+        cmocka_unit_test(quantize_dynamic_raises_an_old_opset),
         cmocka_unit_test(quantize_dynamic_says_what_stays_in_float_and_why),
         cmocka_unit_test(quantize_dynamic_writes_the_lstm_of_onnx_runtime),
         cmocka_unit_test(quantize_dynamic_leaves_an_lstm_that_has_no_quantized_form),
