@@ -175,6 +175,11 @@ SHR_API int shr_model_set_metadata(struct shr_model *model, const char *key, con
 SHR_API int shr_model_print(const struct shr_model *model, struct shr_buf *ret_text,
                             struct shr_err *err) SHR_MUSTCHECK;
 
+/* Its dependency groups as text: which channels can be pruned together, and what must stay and
+ * why. */
+SHR_API int shr_model_print_groups(const struct shr_model *model, struct shr_buf *ret_text,
+                                   struct shr_err *err) SHR_MUSTCHECK;
+
 SHR_API void shr_model_free(struct shr_model *model);
 
 struct shr_model_value { /* an input or output */

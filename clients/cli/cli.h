@@ -102,6 +102,7 @@ int cli_job_delete(const struct cli *cli, int argc, char **argv);
 int cli_job_report(const struct cli *cli, int argc, char **argv);
 int cli_job_fetch(const struct cli *cli, int argc, char **argv);
 int cli_compare(const struct cli *cli, int argc, char **argv);
+int cli_graph(const struct cli *cli, int argc, char **argv);
 int cli_ops(const struct cli *cli, int argc, char **argv);
 int cli_run(const struct cli *cli, int argc, char **argv);
 int cli_passes(const struct cli *cli, int argc, char **argv);

@@ -50,6 +50,9 @@ static const struct command commands[] = {
      "Run a model here, without a server; --batch N --dim name=N --const input=N --threads N\n"
      "      --cpu-mask avx2,… --seed N --seconds N --no-fuse",
      1, ANY, cli_run},
+    {"graph", NULL, "MODEL.onnx [--groups]",
+     "A model as text, or the groups of channels that can be pruned, and what must stay and why", 1,
+     ANY, cli_graph},
     {"ops", NULL, "[--missing]", "The operators that run, or those that do not and why", 0, ANY,
      cli_ops},
     {"status", NULL, "", "Version, limits and health of the server", 0, 0, cli_status},

@@ -89,6 +89,9 @@ static void add_sums(struct shr_observer *o, const struct shr_tensor *t, size_t 
 static int observe(struct shr_observer *o, const struct shr_tensor *t, int64_t count, int64_t batch,
                    struct shr_err *err)
 {
+    if (o->see != NULL) {
+        return o->see(o->user, t, count, batch, err);
+    }
     size_t n = (size_t)shr_tensor_count(t);
     if (t->rank > 0 && t->dim[0] == batch) {
         n = n / (size_t)batch * (size_t)count;

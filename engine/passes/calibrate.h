@@ -17,6 +17,10 @@ struct shr_observer {
     int64_t channels;
     double *sum;     /* (channels); made here */
     uint64_t counts; /* values of each channel */
+    /* Sees the value instead, if set: of the first axis, if it is of size batch, count are real. */
+    int (*see)(void *user, const struct shr_tensor *t, int64_t count, int64_t batch,
+               struct shr_err *err);
+    void *user;
 };
 
 struct shr_calibration {

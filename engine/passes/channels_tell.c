@@ -177,3 +177,43 @@ size_t shr_channels_names(struct shr_channels *c, const struct shr_channel_group
     }
     return n;
 }
+
+static void print_group(struct shr_channels *c, struct shr_model *model,
+                        const struct shr_channel_group *group, struct shr_buf *to)
+{
+    char label[128], names[SHR_CHANNEL_NAMES] = "";
+    if (group->n == 0) {
+        shr_buf_printf(to, "stays: %s: %s\n", shr_node_label(group->node, label, sizeof label),
+                       group->why);
+        return;
+    }
+    shr_channels_names(c, group, model, names);
+    shr_buf_printf(to, "%lld channels: %s\n", (long long)group->n, names);
+    if (group->stay > 0) {
+        shr_buf_printf(to, "    %lld more stay: %s\n", (long long)group->stay, group->why);
+    }
+}
+
+int shr_model_print_groups(const struct shr_model *model, struct shr_buf *ret_text,
+                           struct shr_err *err)
+{
+    static const struct shr_arg all[3] = {{.type = SHR_PARAM_LIST}};
+    struct shr_model *clone = NULL;
+    struct shr_channels c = {0};
+    int code = shr_model_clone(model, &clone, err);
+    if (code == SHR_OK) {
+        code = shr_model_infer(clone, NULL, err);
+    }
+    if (code == SHR_OK) {
+        code = shr_channels_find(&c, clone, all, NULL, err);
+    }
+    for (size_t i = 0; i < c.groups.n && code == SHR_OK; i++) {
+        print_group(&c, clone, &c.groups.v[i], ret_text);
+    }
+    if (code == SHR_OK && shr_buf_failed(ret_text)) {
+        code = shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the text of the groups");
+    }
+    shr_channels_finish(&c);
+    shr_model_free(clone);
+    return code;
+}

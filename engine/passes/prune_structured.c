@@ -12,6 +12,7 @@
 
 #include "core/rng.h"
 #include "passes/channels.h"
+#include "passes/prune_data.h"
 #include "passes/select.h"
 
 enum {
@@ -21,17 +22,23 @@ enum {
     ARG_DIM,
     ARG_ROUND_TO,
     ARG_REMOVE,
+    ARG_POWER,
+    ARG_REFIT,
+    ARG_SAMPLES,
     SHR_ARGS_NODES,
 };
 
-enum { NORM_1, NORM_2, NORM_INF, NORM_RANDOM };
-static const char *const norms[] = {"1", "2", "inf", "random", NULL};
+enum { NORM_1, NORM_2, NORM_INF, NORM_RANDOM, NORM_N, NORM_BATCHNORM, NORM_ACTIVATIONS };
+static const char *const norms[] = {"1", "2",         "inf",         "random",
+                                    "n", "batchnorm", "activations", NULL};
 enum { SCOPE_LAYER, SCOPE_GLOBAL };
 static const char *const scopes[] = {"layer", "global", NULL};
 
 static const struct shr_param params[] = {
     {"norm", SHR_PARAM_ENUM, "2", 0, 0, norms,
-     "Which channels go first: those of the smallest norm, or any (random, by the job's seed)"},
+     "Which channels go first: those of the smallest norm of weights (n: of any power), of the "
+     "smallest scale in batch normalization, of the smallest activations on data.calibrate, or any "
+     "(random, by the job's seed)"},
     {"amount", SHR_PARAM_AMOUNT, "0.3", 0, 0, NULL,
      "How many channels go: a fraction or a count; at least one stays in every layer"},
     {"scope", SHR_PARAM_ENUM, "layer", 0, 0, scopes,
@@ -43,6 +50,11 @@ static const struct shr_param params[] = {
      "Keep a multiple of so many channels; never removes more than the amount"},
     {"remove", SHR_PARAM_BOOL, "true", 0, 0, NULL,
      "Take channels out of the model; false sets their weights to zero and keeps the shapes"},
+    {"power", SHR_PARAM_FLOAT, "2", 0.1, 100, NULL, "The power of norm n"},
+    {"refit", SHR_PARAM_BOOL, "false", 0, 0, NULL,
+     "Fit what reads the channels to those that stay, by ridge regression on data.calibrate; no "
+     "labels are needed"},
+    {"samples", SHR_PARAM_INT, "256", 1, 1 << 20, NULL, "Samples for refit and activations"},
     SHR_PARAMS_NODES,
 };
 
@@ -50,6 +62,7 @@ static const char stuck[] = "its size is computed in a way that does not follow"
 
 struct prune {
     const struct shr_arg *args;
+    struct shr_pass_call *call;
     struct shr_channels channels;
     /* By index of channel: */
     double *keys;         /* the smallest go first; what is zero already may have INFINITY */
@@ -78,7 +91,9 @@ static int add_norms(struct prune *p, const struct shr_channel_use *use, struct 
                 return shr_err_set(err, SHR_ERR_INVALID, "tensor '%s': element %lld is not finite",
                                    w.name, (long long)i);
             }
-            sum = norm == NORM_INF ? fmax(sum, x) : sum + (norm == NORM_2 ? x * x : x);
+            sum = norm == NORM_INF ? fmax(sum, x)
+                  : norm == NORM_N ? sum + pow(x, p->args[ARG_POWER].f)
+                                   : sum + (norm == NORM_2 ? x * x : x);
         }
         if (unit >= 0) {
             p->keys[unit] = sum;
@@ -93,7 +108,9 @@ static void finish_keys(struct prune *p, const struct shr_channel_group *group, 
     double *keys = p->keys + group->first, total = 0;
     int64_t norm = p->args[ARG_NORM].i;
     for (int64_t i = 0; i < group->n; i++) {
-        keys[i] = norm == NORM_2 ? sqrt(keys[i]) : keys[i];
+        keys[i] = norm == NORM_2   ? sqrt(keys[i])
+                  : norm == NORM_N ? pow(keys[i], 1 / p->args[ARG_POWER].f)
+                                   : keys[i];
         total += keys[i];
     }
     bool by_mean = p->args[ARG_SCOPE].i == SCOPE_GLOBAL && total > 0;
@@ -105,19 +122,23 @@ static void finish_keys(struct prune *p, const struct shr_channel_group *group, 
     }
 }
 
-static int rank(struct prune *p, uint64_t seed, struct shr_err *err)
+static int rank(struct prune *p, struct shr_model *model, uint64_t seed, struct shr_err *err)
 {
     struct shr_channels *c = &p->channels;
+    int64_t norm = p->args[ARG_NORM].i;
+    enum shr_channel_role role = norm == NORM_BATCHNORM    ? SHR_CHANNEL_GAMMA
+                                 : p->args[ARG_DIM].i == 0 ? SHR_CHANNEL_OUT
+                                                           : SHR_CHANNEL_IN;
     struct shr_rng rng;
     shr_rng_init(&rng, seed);
-    for (size_t i = 0; i < c->uses.n; i++) {
-        const struct shr_channel_use *use = &c->uses.v[i];
-        if (use->role == (p->args[ARG_DIM].i == 0 ? SHR_CHANNEL_OUT : SHR_CHANNEL_IN)) {
-            int code = add_norms(p, use, err);
-            if (code != SHR_OK) {
-                return code;
-            }
-        }
+    int code = norm == NORM_ACTIVATIONS
+                   ? shr_prune_measure(c, model, p->call, p->args[ARG_SAMPLES].i, p->keys, err)
+                   : SHR_OK;
+    for (size_t i = 0; i < c->uses.n && code == SHR_OK && norm != NORM_ACTIVATIONS; i++) {
+        code = c->uses.v[i].role == role ? add_norms(p, &c->uses.v[i], err) : SHR_OK;
+    }
+    if (code != SHR_OK) {
+        return code;
     }
     for (size_t i = 0; i < c->groups.n; i++) {
         finish_keys(p, &c->groups.v[i], &rng);
@@ -254,7 +275,8 @@ static void tell_group(struct prune *p, struct shr_model *model,
     struct shr_note *note = shr_report_note(
         p->report, SHR_NOTE_DONE, label, "%s %lld of %lld channels by %s%s: %s",
         remove ? "removed" : "zeroed", (long long)gone, (long long)n,
-        p->args[ARG_NORM].i == NORM_RANDOM ? "" : "norm ", norms[p->args[ARG_NORM].i], names);
+        p->args[ARG_NORM].i <= NORM_INF || p->args[ARG_NORM].i == NORM_N ? "norm " : "",
+        norms[p->args[ARG_NORM].i], names);
     shr_note_figure(note, "channels_before", (double)n);
     shr_note_figure(note, "channels_after", (double)(n - gone));
     shr_note_figure(note, remove ? "parameters_removed" : "parameters_zeroed",
@@ -292,9 +314,12 @@ static int prune(struct prune *p, struct shr_model *model, const struct shr_ctx 
     if (p->keys == NULL || p->marks == NULL) {
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the norms of channels");
     }
-    code = rank(p, ctx != NULL ? ctx->seed : 0, err);
+    code = rank(p, model, ctx != NULL ? ctx->seed : 0, err);
     if (code == SHR_OK) {
         code = mark(p, ctx, err);
+    }
+    if (code == SHR_OK && p->args[ARG_REFIT].b) {
+        code = shr_prune_refit(&p->channels, model, p->call, p->args[ARG_SAMPLES].i, p->marks, err);
     }
     return code != SHR_OK ? code
                           : shr_channels_cut(&p->channels, model, p->marks, p->args[ARG_REMOVE].b,
@@ -315,7 +340,12 @@ static void forget(struct prune *p)
  * that would be of a wrong size stay, and all begins anew. */
 static int run(struct shr_pass_call *call, struct shr_err *err)
 {
-    struct prune p = {.args = call->args->v, .report = call->report};
+    struct prune p = {.args = call->args->v, .call = call, .report = call->report};
+    bool data = p.args[ARG_REFIT].b || p.args[ARG_NORM].i == NORM_ACTIVATIONS;
+    if (data && call->calibrate == NULL) {
+        return shr_err_set(err, SHR_ERR_INVALID, "%s needs data.calibrate",
+                           p.args[ARG_REFIT].b ? "refit: true" : "norm: activations");
+    }
     struct shr_arena arena = {0}; /* of names */
     struct shr_map refused = {0};
     int code = SHR_OK;

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from conftest import MODELS, TORCH
+from conftest import MODELS, TORCH, TRAIN, read_idx
 from test_awkward import MODELS as AWKWARD, Case
 
 # ── Random graphs ───────────────────────────────────────────────────────────────────────────────
@@ -48,7 +48,7 @@ class Net:
         return x
 
     def block(self, x, c):
-        kind = self.rng.integers(5)
+        kind = self.rng.integers(9)
         if kind == 0:  # residual
             y = self.conv(self.act(self.conv(x, c, 6)), 6, c)
             return self.act(self.node("Add", x, y)), c
@@ -61,7 +61,36 @@ class Net:
         if kind == 3:  # squeeze and excite
             y = self.act(self.conv(self.node("GlobalAveragePool", x), c, 4, 1))
             return self.node("Mul", x, self.node("Sigmoid", self.conv(y, 4, c, 1))), c
+        if kind == 4:  # halves that go their own ways and meet again
+            y = self.act(self.conv(x, c, 12))
+            a, b = self.split(y)
+            return self.node("Concat", self.conv(a, 6, 6), self.node("Mul", a, b), b, axis=1), 18
+        if kind == 5:  # few wide groups, or many narrow ones
+            group = int(self.rng.choice([2, 6]))
+            return self.act(self.conv(self.act(self.conv(x, c, 12)), 12, 18, group=group)), 18
+        if kind == 6:  # a shuffle of channels between groups
+            y = self.conv(self.act(self.conv(x, c, 12)), 12, 12, group=3)
+            y = self.node("Reshape", y, self.ints(0, 3, 4, -1))
+            y = self.node("Reshape", self.node("Transpose", y, perm=[0, 2, 1, 3]),
+                          self.ints(0, 12, self.side, self.side))
+            return self.node("Add", self.conv(y, 12, 12), self.conv(x, c, 12, 1)), 12
+        if kind == 7:  # slices and picked channels
+            y = self.act(self.conv(x, c, 10))
+            a = self.node("Slice", y, self.ints(2), self.ints(8), self.ints(1))
+            b = self.node("Gather", y, self.ints(9, 0, 4, 1, 5, 3), axis=1)
+            return self.node("Add", a, b), 6
         return self.node("Dropout", self.act(self.conv(x, c, 11))), 11
+
+    def ints(self, *values):
+        name = f"i{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
+    def split(self, x):
+        self.count += 1
+        name = f"split{self.count}"
+        self.nodes.append(helper.make_node("Split", [x], [name + "_a", name + "_b"], name, axis=1))
+        return name + "_a", name + "_b"
 
     def head(self, x, c, side):
         kind = self.rng.integers(3)
@@ -81,10 +110,12 @@ class Net:
 
     def save(self, path):
         x, c, side = self.act(self.conv("x", 3, 10)), 10, 8
+        self.side = side
         for i in range(4):
             x, c = self.block(x, c)
             if i == 1:
                 x, side = self.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]), 4
+                self.side = side
         y = self.head(x, c, side)
         graph = helper.make_graph(
             self.nodes, "net",
@@ -186,15 +217,35 @@ def test_an_example_without_channels_is_the_one_with_masks(shrink, name, argumen
     assert report.count("skipped") == 1  # the layer of the logits
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_random_graph_without_channels_is_the_one_with_masks(shrink, seed):
-    path = shrink.folder / f"random{seed}.onnx"
-    Net(seed).save(path)
-    x = np.random.default_rng(seed).normal(size=(4, 3, 8, 8)).astype(np.float32)
-    report = check(shrink, path, x, *ARGUMENTS[seed % len(ARGUMENTS)])
-    assert not [line for line in report.splitlines()
-                if line.startswith("skipped") and "output of the model" not in line
-                and "takes none" not in line], report
+def check_zeros(shrink, path, x, *arguments):
+    """Removal gives what zeros give, and these differ from the original by nothing else."""
+    out, zero = shrink.folder / "structured.onnx", shrink.folder / "zeroed.onnx"
+    done = shrink.call("run", path, "prune_structured", *arguments, "-o", out, "--seed", 3)
+    assert done.returncode == 0, done.stderr
+    also = shrink.call("run", path, "prune_structured", *arguments, "remove=false", "-o", zero,
+                       "--seed", 3)
+    assert also.returncode == 0, also.stderr
+    before, after, masks = onnx.load(path), onnx.load(out), weights(onnx.load(zero))
+    onnx.checker.check_model(after, full_check=True)
+    assert parameters(before) - parameters(after) == removed_by_report(done.stdout) > 0
+    old = weights(before)
+    assert all((w[w != old[n]] == 0).all() for n, w in masks.items())
+    y, z = (shrink.session(m).run(None, {"x": x})[0] for m in (zero, out))
+    assert np.abs(y - z).max() <= 1e-4 * max(1, np.abs(y).max())
+    return done.stdout
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_random_graphs_without_channels_are_those_with_zeros(shrink, block):
+    for seed in range(20 * block, 20 * block + 20):
+        path = shrink.folder / f"random{block}.onnx"
+        Net(seed).save(path)
+        x = np.random.default_rng(seed).normal(size=(4, 3, 8, 8)).astype(np.float32)
+        amount = f"amount={np.random.default_rng(seed).uniform(0.15, 0.7):.3f}"
+        report = check_zeros(shrink, path, x, *ARGUMENTS[seed % len(ARGUMENTS)], amount)
+        assert not [line for line in report.splitlines()
+                    if line.startswith("skipped") and "output of the model" not in line
+                    and "takes none" not in line], (seed, report)
 
 
 @pytest.mark.parametrize("name", AWKWARD)
@@ -229,24 +280,26 @@ PRUNE = """
 import json, sys, numpy, torch
 from torch.nn.utils import prune
 masks, w = {}, numpy.load(sys.argv[1])
-for key, name, n, amount in json.load(sys.stdin):
+for key, name, dim, n, amount in json.load(sys.stdin):
     module = torch.nn.Module()
     module.w = torch.nn.Parameter(torch.from_numpy(w[name]))
-    prune.ln_structured(module, "w", amount, n=float(n), dim=0)
-    masks[key] = module.w_mask.numpy().reshape(len(w[name]), -1).any(1)
+    prune.ln_structured(module, "w", amount, n=float(n), dim=dim)
+    mask = numpy.moveaxis(module.w_mask.numpy(), dim, 0)
+    masks[key] = mask.reshape(len(mask), -1).any(1)
 numpy.savez(sys.argv[2], **masks)
 """
-LAYERS = {"mlp": "fc1.weight", "cnn": "conv1.weight"}  # that read the input: only rows go
-TORCH_CASES = [(model, n, amount) for model in LAYERS for n in ("1", "2", "inf")
-               for amount in (0.3, 0.5, 3)]
+# Layers whose rows (that read the input) or columns go, and no others of theirs.
+LAYERS = {"mlp": ("fc1.weight", "fc2.weight"), "cnn": ("conv1.weight", "conv2.weight")}
+TORCH_CASES = [(model, dim, n, amount) for model in LAYERS for dim in (0, 1)
+               for n in ("1", "2", "inf", "3") for amount in (0.3, 0.5, 3)]
 
 
 @pytest.fixture(scope="session")
 def torch_rows(shrink):
     path, out = shrink.folder / "layers.npz", shrink.folder / "rows.npz"
     np.savez(path, **{name: weights(onnx.load(MODELS / f"{model}.onnx"))[name]
-                      for model, name in LAYERS.items()})
-    cases = [[str(case), LAYERS[case[0]], case[1], case[2]] for case in TORCH_CASES]
+                      for model, names in LAYERS.items() for name in names})
+    cases = [[str(case), LAYERS[case[0]][case[1]], *case[1:]] for case in TORCH_CASES]
     done = subprocess.run([TORCH, "-c", PRUNE, path, out], input=json.dumps(cases),
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -254,8 +307,49 @@ def torch_rows(shrink):
 
 
 @pytest.mark.parametrize("case", TORCH_CASES, ids=str)
-def test_the_rows_that_stay_are_those_of_torch(shrink, torch_rows, case):
-    model, n, amount = case
-    small = shrink.run(MODELS / f"{model}.onnx", "prune_structured", f"norm={n}", f"amount={amount}")
-    before, after = (weights(onnx.load(m))[LAYERS[model]] for m in (MODELS / f"{model}.onnx", small))
+def test_the_channels_that_stay_are_those_of_torch(shrink, torch_rows, case):
+    model, dim, n, amount = case
+    norm = ("norm=n", f"power={n}") if n == "3" else (f"norm={n}",)
+    out = shrink.folder / "torch.onnx"
+    only = "nodes.include=*fc1*,*conv1*"  # what makes the rows, and the columns behind them
+    done = shrink.call("run", MODELS / f"{model}.onnx", "prune_structured", *norm, f"amount={amount}",
+                       f"dim={dim}", only, "-o", out)
+    assert done.returncode == 0, done.stderr
+    before, after = (np.moveaxis(weights(onnx.load(m))[LAYERS[model][dim]], dim, 0)
+                     for m in (MODELS / f"{model}.onnx", out))
     assert kept(before, after) == list(np.flatnonzero(torch_rows[str(case)]))
+
+
+@pytest.mark.parametrize("norm", ["2", "activations", "batchnorm"])
+def test_refitting_without_labels_recovers_what_pruning_lost(shrink, norm):
+    path, scores = MODELS / "cnn.onnx", {}
+    for refit in ("false", "true"):
+        out = shrink.folder / f"refit-{norm}-{refit}.onnx"
+        done = shrink.call("run", path, "prune_structured", f"norm={norm}", f"refit={refit}",
+                           "round_to=8", "--calibrate", TRAIN, "-o", out, "--seed", 1)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("refitted") == (5 if refit == "true" else 0)
+        scores[refit] = shrink.accuracy(shrink.theirs(out))
+    lost = shrink.accuracy(shrink.theirs(path)) - scores["true"]
+    assert lost <= (0.04 if norm == "batchnorm" else 0.02)
+    assert scores["true"] > scores["false"] + 0.02
+
+
+def test_a_refitted_layer_is_the_least_squares_fit(shrink):
+    """Of the second layer of the MLP: its outputs from the neurons that stay, as numpy fits them."""
+    out = shrink.folder / "fit.onnx"
+    arguments = ("refit=true", "samples=2000", "nodes.include=*fc1*", "--calibrate", TRAIN)
+    done = shrink.call("run", MODELS / "mlp.onnx", "prune_structured", *arguments, "-o", out)
+    assert done.returncode == 0, done.stderr
+    old, new = weights(onnx.load(MODELS / "mlp.onnx")), weights(onnx.load(out))
+    x = read_idx(TRAIN)[:4000].reshape(-1, 784).astype(np.float32) / 255
+    h = np.maximum(x @ old["fc1.weight"].T + old["fc1.bias"], 0)
+    k = np.maximum(x @ new["fc1.weight"].T + new["fc1.bias"], 0)
+    y = h @ old["fc2.weight"].T + old["fc2.bias"]
+    ones = np.ones((len(k), 1), np.float32)
+    best = np.linalg.lstsq(np.hstack([k, ones]), y, rcond=None)[0]
+    ideal = np.square(np.hstack([k, ones]) @ best - y).mean()
+    ours = np.square(k @ new["fc2.weight"].T + new["fc2.bias"] - y).mean()
+    stay = kept(old["fc1.weight"], new["fc1.weight"])
+    plain = np.square(k @ old["fc2.weight"][:, stay].T + old["fc2.bias"] - y).mean()
+    assert ideal <= ours < 1.3 * ideal < plain / 3

@@ -132,7 +132,8 @@ static void a_norm_may_be_given_as_a_number(void **state)
     assert_int_equal(shr_args_set_int(&args, "norm", 1, &err), 0);
     assert_string_equal(args.pass->params[0].choices[args.v[0].i], "1");
     assert_int_equal(shr_args_set_int(&args, "norm", 3, &err), SHR_ERR_INVALID);
-    assert_string_equal(err.msg, "norm: \"3\" is not one of 1, 2, inf, random");
+    assert_string_equal(err.msg, "norm: \"3\" is not one of 1, 2, inf, random, n, "
+                                 "batchnorm, activations");
     shr_args_finish(&args);
 }
 
