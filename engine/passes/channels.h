@@ -95,6 +95,20 @@ int32_t shr_channel_at(const struct shr_channel_part *part, int axis, int64_t in
 const struct shr_channel_part *shr_channel_part_of(const struct shr_channel_map *map, int axis);
 struct shr_channel_map *shr_channels_map(const struct shr_channels *c, const struct shr_value *v);
 
+/* Gives each reader of a shared vector its own, before channels are found; equal ones are one again
+ * after the cut (channels_share.c). */
+struct shr_channel_copy {
+    const char *of; /* a name in the model */
+    struct shr_value *value;
+};
+struct shr_channel_copies { /* all zero = empty and valid */
+    SHR_VEC(struct shr_channel_copy) list;
+};
+int shr_channels_separate(struct shr_channel_copies *copies, struct shr_model *model,
+                          struct shr_err *err) SHR_MUSTCHECK;
+void shr_channels_unite_copies(struct shr_channel_copies *copies, struct shr_model *model);
+void shr_channels_finish_copies(struct shr_channel_copies *copies);
+
 /* The weights of a use: a constant, or the one that its input is moved or dequantized from. Uses
  * of one constant count once: false for the others. */
 struct shr_channel_weights {
@@ -106,6 +120,12 @@ struct shr_channel_weights {
 };
 bool shr_channels_weights(struct shr_channels *c, const struct shr_channel_use *use,
                           struct shr_channel_weights *ret);
+/* Sets scale, zero and q_axis if the node is an integer operator and the slot its weights'. */
+void shr_channels_quantized(const struct shr_node *node, size_t slot,
+                            struct shr_channel_weights *ret);
+/* The element of scale or zero that holds for element i of t. */
+double shr_channels_param_at(const struct shr_channel_weights *w, const struct shr_tensor *params,
+                             int64_t i);
 double shr_channels_weight_at(const struct shr_channel_weights *w, int64_t i);
 
 /* "conv1, conv4; with bn1, conv2": the layers of a group, then what else shrinks with it. Returns

@@ -71,6 +71,42 @@ static int cut_axis(const struct shr_channel_cut *cut, const struct shr_tensor *
     return SHR_OK;
 }
 
+/* What stands for zero in a constant: of weights behind DequantizeLinear or in an integer operator
+ * their zero points. */
+static void find_zero(struct shr_value *v, struct shr_channel_weights *ret)
+{
+    SHR_EACH_USE (edge, v) {
+        const struct shr_value *zero = shr_node_in(edge->node, 2);
+        ret->t = &v->constant;
+        if (shr_node_is(edge->node, "DequantizeLinear") && edge->slot == 0) {
+            ret->zero = shr_value_is_constant(zero) ? &zero->constant : NULL;
+            ret->q_axis = v->constant.rank == 1 ? 0 : (int)shr_node_int(edge->node, "axis", 1);
+        } else {
+            shr_channels_quantized(edge->node, edge->slot, ret);
+        }
+        ret->q_axis += ret->q_axis < 0 ? v->constant.rank : 0;
+        if (ret->zero != NULL) {
+            return;
+        }
+    }
+}
+
+static void fill_zeros(const struct shr_channel_cut *cut, struct shr_value *v, struct shr_tensor *t,
+                       int axis, const struct shr_channel_part *p)
+{
+    struct shr_channel_weights w = {0};
+    find_zero(v, &w);
+    int64_t inner = 1, n = shr_tensor_count(t);
+    for (int d = axis + 1; d < t->rank; d++) {
+        inner *= t->dim[d];
+    }
+    for (int64_t i = 0; i < n && w.zero != NULL; i++) {
+        if (shr_channels_is_gone(cut, shr_channel_at(p, axis, i / inner % t->dim[axis]))) {
+            shr_tensor_set(t, i, shr_channels_param_at(&w, w.zero, i));
+        }
+    }
+}
+
 static int cut_constant(const struct shr_channel_cut *cut, struct shr_value *v,
                         const struct shr_channel_map *map, bool remove, struct shr_err *err)
 {
@@ -85,6 +121,9 @@ static int cut_constant(const struct shr_channel_cut *cut, struct shr_value *v,
         int code = cut_axis(cut, &v->constant, d, p, remove ? stay : n, &copy, err);
         if (code != SHR_OK) {
             return code;
+        }
+        if (!remove && !shr_dtype_is_float(copy.dtype)) {
+            fill_zeros(cut, v, &copy, d, p);
         }
         shr_value_set_constant(v, copy);
     }

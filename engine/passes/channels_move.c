@@ -79,6 +79,16 @@ SHR_VISIT(whole_axis)
     pass(w, node, unknown ? ~0u : 1u << d, "it is over them");
 }
 
+/* Channels are axis 1, unless an attribute says that they are the last. */
+SHR_VISIT(first)
+{
+    if (shr_node_int(node, "channels_last", 0) != 0) {
+        shr_channels_refuse_inputs(w, node, 0, "its channels are the last axis");
+        return;
+    }
+    shr_channels_join(w, node, rule->spec, rule);
+}
+
 SHR_VISIT(lrn)
 {
     (void)rule;
@@ -348,6 +358,14 @@ static struct shr_channel_part *spread(struct shr_channel_walk *w, const struct 
     return r;
 }
 
+/* The slots of what is put together: all, or every third behind the output's scale and zero. */
+static void concat_slots(const struct shr_node *node, size_t *ret_first, size_t *ret_step)
+{
+    bool quantized = strcmp(node->op_type, "QLinearConcat") == 0;
+    *ret_first = quantized ? 2 : 0;
+    *ret_step = quantized ? 3 : 1;
+}
+
 /* One part of a Concat, of these axes: side by side along the axis, one with each other across. */
 static void concat_part(struct shr_channel_walk *w, struct shr_node *node, int axis,
                         struct shr_channel_map *out, const struct shr_channel_part *like)
@@ -359,13 +377,15 @@ static void concat_part(struct shr_channel_walk *w, struct shr_node *node, int a
         inner *= i > k ? dim[i] : 1;
     }
     struct shr_channel_part *r = shr_part_new(w, like->n_axes, like->axis, dim);
-    for (size_t s = 0; r != NULL && s < node->n_in && !w->failed; s++) {
+    size_t from, step;
+    concat_slots(node, &from, &step);
+    for (size_t s = from; r != NULL && s < node->n_in && !w->failed; s += step) {
         struct shr_channel_map *x = shr_map_in(w, node, s);
         struct shr_channel_part *p = x == NULL ? NULL : spread(w, x, like);
         int64_t width = k < 0 || x == NULL ? 1 : x->dim[axis];
         for (int64_t e = 0; p != NULL && e < p->n; e++) {
             if (k < 0) { /* across: all inputs have them */
-                if (s > 0) {
+                if (s > from) {
                     shr_channels_unite(w, r->channel[e], p->channel[e]);
                 } else {
                     r->channel[e] = p->channel[e];
@@ -386,7 +406,9 @@ SHR_VISIT(concat)
     struct shr_channel_map *out = shr_map_out(w, node, 0);
     int axis = out == NULL ? -1 : axis_of(shr_node_int(node, "axis", 1), out->rank);
     bool known = axis >= 0, weights = true;
-    for (size_t i = 0; i < node->n_in; i++) {
+    size_t from, step;
+    concat_slots(node, &from, &step);
+    for (size_t i = from; i < node->n_in; i += step) {
         struct shr_channel_map *x = shr_map_in(w, node, i);
         known = known && x != NULL && x->rank == out->rank && x->dim[axis] >= 0;
         weights = weights && x != NULL && x->weight;
@@ -400,7 +422,7 @@ SHR_VISIT(concat)
     unsigned done = 0;
     for (int d = 0; d < out->rank && !w->failed; d++) {
         const struct shr_channel_part *like = NULL;
-        for (size_t i = 0; i < node->n_in; i++) {
+        for (size_t i = from; i < node->n_in; i += step) {
             const struct shr_channel_part *p = shr_channel_part_of(shr_map_in(w, node, i), d);
             like = p != NULL && (like == NULL || p->n_axes > like->n_axes) ? p : like;
         }

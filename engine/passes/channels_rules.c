@@ -241,6 +241,58 @@ static void visit_recurrent(struct shr_channel_walk *w, struct shr_node *node,
     }
 }
 
+/* ── Quantized ──────────────────────────────────────────────────────────────────────────────── */
+
+/* QuantizeLinear, DequantizeLinear: scales and zero points are one number, or one a channel. */
+static void visit_quantize(struct shr_channel_walk *w, struct shr_node *node,
+                           const struct shr_channel_rule *rule)
+{
+    struct shr_channel_map *x = shr_map_in(w, node, 0), *out = shr_map_out(w, node, 0);
+    (void)rule;
+    if (x == NULL || out == NULL) {
+        shr_channels_refuse_inputs(w, node, 0, "its shape is not known");
+        return;
+    }
+    int64_t axis = x->rank == 1 ? 0 : shr_node_int(node, "axis", 1);
+    axis += axis < 0 ? x->rank : 0;
+    for (size_t slot = 1; slot < 3; slot++) {
+        struct shr_channel_map *map = shr_map_in(w, node, slot);
+        if (map == NULL || map->n_parts == 0) {
+            continue;
+        }
+        struct shr_channel_part *p = axis < x->rank ? part_alone(w, x, (int)axis) : NULL;
+        if (map->rank > 1) {
+            shr_channels_refuse_inputs(w, node, 0, "its scales are of blocks");
+        } else {
+            unite_lists(w, map->part[0], p);
+        }
+    }
+    for (int i = 0; i < x->n_parts; i++) {
+        shr_map_add(w, out, x->part[i]);
+    }
+    out->weight = x->weight;
+}
+
+/* What it quantizes with follows from all values and is no matter of channels. */
+static void visit_dynamic(struct shr_channel_walk *w, struct shr_node *node,
+                          const struct shr_channel_rule *rule)
+{
+    shr_channels_join(w, node, rule->spec, rule);
+    shr_map_out(w, node, 1);
+    shr_map_out(w, node, 2);
+}
+
+static void visit_qgemm(struct shr_channel_walk *w, struct shr_node *node,
+                        const struct shr_channel_rule *rule)
+{
+    bool ta = shr_node_int(node, "transA", 0) != 0, tb = shr_node_int(node, "transB", 0) != 0;
+    static const char *const specs[2][2] = {
+        {"MI,-,-,IO,O,O,O,-,-->MO", "MI,-,-,OI,O,O,O,-,-->MO"},
+        {"IM,-,-,IO,O,O,O,-,-->MO", "IM,-,-,OI,O,O,O,-,-->MO"},
+    };
+    shr_channels_join(w, node, specs[ta][tb], rule);
+}
+
 /* ── The table ──────────────────────────────────────────────────────────────────────────────── */
 
 #define SAME "*->*"
@@ -255,6 +307,27 @@ static const struct shr_channel_rule rules[] = {
     {"", "LSTM", NULL, visit_recurrent, shr_fix_hidden},
     {"", "GRU", NULL, visit_recurrent, shr_fix_hidden},
     {"", "RNN", NULL, visit_recurrent, shr_fix_hidden},
+    /* quantized */
+    {"", "QuantizeLinear", NULL, visit_quantize, .plain = 6},
+    {"", "DequantizeLinear", NULL, visit_quantize, .plain = 6},
+    {"", "DynamicQuantizeLinear", SAME, visit_dynamic},
+    {"", "ConvInteger", "NIs,OIk,-,O->NOs", visit_conv, shr_fix_groups, 8, .weight = 1, .zero = 3},
+    {"", "MatMulInteger", "*MI,*IO,-,O->*MO", visit_matmul, .plain = 8, .weight = 1, .zero = 3},
+    {"", "QLinearConv", "NIs,-,-,OIk,O,O,-,-,O->NOs", visit_conv, shr_fix_groups, 48, .weight = 3,
+     .zero = 5},
+    {"", "QLinearMatMul", "*MI,-,-,*IO,O,O,-,-->*MO", visit_matmul, .plain = 48, .weight = 3,
+     .zero = 5},
+    {"com.microsoft", "QGemm", NULL, visit_qgemm, .plain = 48, .weight = 3, .zero = 5},
+    {"com.microsoft", "DynamicQuantizeMatMul", "*MI,*IO,O,O,O->*MO", visit_matmul, .plain = 12,
+     .weight = 1, .zero = 3},
+    {"com.microsoft", "QLinearAdd", "*,-,-,*,-,-,-,-->*"},
+    {"com.microsoft", "QLinearMul", "*,-,-,*,-,-,-,-->*"},
+    {"com.microsoft", "QLinearSigmoid", "*,-,-,-,-->*"},
+    {"com.microsoft", "QLinearLeakyRelu", "*,-,-,-,-->*"},
+    {"com.microsoft", "QLinearGlobalAveragePool", "NCs,-,-,-,-->NCs", shr_visit_first},
+    {"com.microsoft", "QLinearAveragePool", "NCs,-,-,-,-->NCs", shr_visit_first},
+    {"com.microsoft", "QLinearConcat", NULL, shr_visit_concat},
+    {"com.microsoft", "QLinearSoftmax", NULL, shr_visit_softmax},
     /* normalization */
     {"", "BatchNormalization", "NC*,C,C,C,C->NC*", shr_visit_batchnorm, .plain = 16},
     {"", "InstanceNormalization", "NCs,C,C->NCs"},

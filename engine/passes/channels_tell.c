@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "passes/channels.h"
+#include "passes/channels_walk.h"
 
 /* Operators through which weights come, in input 0. */
 static bool moves(const struct shr_node *node)
@@ -38,6 +38,24 @@ static const struct shr_value *find_weights(const struct shr_value *v,
     return shr_value_is_constant(v) ? v : NULL;
 }
 
+/* Scales and zero points of the weights of an integer operator. */
+void shr_channels_quantized(const struct shr_node *node, size_t slot,
+                            struct shr_channel_weights *ret)
+{
+    const struct shr_channel_rule *rule = shr_channel_rule_find(node);
+    if (rule == NULL || rule->zero == 0 || (size_t)rule->weight != slot) {
+        return;
+    }
+    const struct shr_value *scale = shr_node_in(node, (size_t)rule->zero - 1),
+                           *zero = shr_node_in(node, (size_t)rule->zero);
+    bool rows = strstr(node->op_type, "Conv") != NULL || shr_node_int(node, "transB", 0) != 0;
+    ret->q_axis = rows ? 0 : -1;
+    ret->zero = shr_value_is_constant(zero) ? &zero->constant : NULL;
+    if (shr_value_is_constant(scale) && shr_dtype_is_float(scale->constant.dtype)) {
+        ret->scale = &scale->constant;
+    }
+}
+
 /* The axis of a constant that has channels of a part; -1 = none. */
 static int axis_with(struct shr_channels *c, const struct shr_channel_map *map,
                      const struct shr_channel_part *part)
@@ -70,6 +88,9 @@ bool shr_channels_weights(struct shr_channels *c, const struct shr_channel_use *
     }
     w.t = &v->constant;
     w.name = v->name;
+    if (w.scale == NULL && w.zero == NULL) {
+        shr_channels_quantized(use->node, use->slot, &w);
+    }
     w.q_axis += w.q_axis < 0 ? w.t->rank : 0;
     if (v != direct) {
         w.axis = axis_with(c, map, use->part);
@@ -90,7 +111,8 @@ bool shr_channels_weights(struct shr_channels *c, const struct shr_channel_use *
     return true;
 }
 
-static double param_at(const struct shr_channel_weights *w, const struct shr_tensor *t, int64_t i)
+double shr_channels_param_at(const struct shr_channel_weights *w, const struct shr_tensor *t,
+                             int64_t i)
 {
     if (shr_tensor_count(t) == 1 || t->rank != 1) {
         return shr_tensor_get(t, 0);
@@ -108,8 +130,8 @@ double shr_channels_weight_at(const struct shr_channel_weights *w, int64_t i)
         return ((const float *)w->t->data)[i];
     }
     double x = shr_tensor_get(w->t, i);
-    x -= w->zero == NULL ? 0 : param_at(w, w->zero, i);
-    return w->scale == NULL ? x : x * param_at(w, w->scale, i);
+    x -= w->zero == NULL ? 0 : shr_channels_param_at(w, w->zero, i);
+    return w->scale == NULL ? x : x * shr_channels_param_at(w, w->scale, i);
 }
 
 static bool has_unit(struct shr_channels *c, const struct shr_channel_part *p,
@@ -200,7 +222,11 @@ int shr_model_print_groups(const struct shr_model *model, struct shr_buf *ret_te
     static const struct shr_arg all[3] = {{.type = SHR_PARAM_LIST}};
     struct shr_model *clone = NULL;
     struct shr_channels c = {0};
+    struct shr_channel_copies copies = {{0}};
     int code = shr_model_clone(model, &clone, err);
+    if (code == SHR_OK) {
+        code = shr_channels_separate(&copies, clone, err);
+    }
     if (code == SHR_OK) {
         code = shr_model_infer(clone, NULL, err);
     }
@@ -214,6 +240,7 @@ int shr_model_print_groups(const struct shr_model *model, struct shr_buf *ret_te
         code = shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the text of the groups");
     }
     shr_channels_finish(&c);
+    shr_channels_finish_copies(&copies);
     shr_model_free(clone);
     return code;
 }

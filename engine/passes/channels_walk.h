@@ -104,6 +104,7 @@ bool shr_channels_is_gone(const struct shr_channel_cut *cut, int32_t entry);
                           const struct shr_channel_rule *rule)
 SHR_VISIT(batchnorm);
 SHR_VISIT(whole_axis);
+SHR_VISIT(first);
 SHR_VISIT(lrn);
 SHR_VISIT(softmax);
 SHR_VISIT(resize);

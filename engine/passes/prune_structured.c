@@ -64,6 +64,7 @@ struct prune {
     const struct shr_arg *args;
     struct shr_pass_call *call;
     struct shr_channels channels;
+    struct shr_channel_copies copies;
     /* By index of channel: */
     double *keys;         /* the smallest go first; what is zero already may have INFINITY */
     unsigned char *marks; /* 1 = goes */
@@ -302,7 +303,10 @@ static void tell(struct prune *p, struct shr_model *model)
 static int prune(struct prune *p, struct shr_model *model, const struct shr_ctx *ctx,
                  const struct shr_map *refused, const char **ret_bad, struct shr_err *err)
 {
-    int code = shr_model_infer(model, NULL, err);
+    int code = shr_channels_separate(&p->copies, model, err);
+    if (code == SHR_OK) {
+        code = shr_model_infer(model, NULL, err);
+    }
     if (code == SHR_OK) {
         code = shr_channels_find(&p->channels, model, &p->args[ARG_NODES], refused, err);
     }
@@ -334,6 +338,8 @@ static void forget(struct prune *p)
     p->keys = NULL;
     p->marks = NULL;
     p->channels = (struct shr_channels){0};
+    shr_channels_finish_copies(&p->copies);
+    p->copies = (struct shr_channel_copies){{0}};
 }
 
 /* Where the sizes of a model follow from others by arithmetic that cannot be cut along, the values
@@ -362,6 +368,7 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
         }
         if (code == SHR_OK && !again) {
             tell(&p, model);
+            shr_channels_unite_copies(&p.copies, model);
             call->ret_model = model;
         } else {
             shr_model_free(model);
