@@ -120,6 +120,8 @@ struct shr_channel_weights {
 };
 bool shr_channels_weights(struct shr_channels *c, const struct shr_channel_use *use,
                           struct shr_channel_weights *ret);
+/* Is it an operator that only moves what it reads in input 0? */
+bool shr_channels_moves(const struct shr_node *node);
 /* Sets scale, zero and q_axis if the node is an integer operator and the slot its weights'. */
 void shr_channels_quantized(const struct shr_node *node, size_t slot,
                             struct shr_channel_weights *ret);

@@ -1,7 +1,7 @@
 /* Vectors that several nodes share, as exporters make them of equal ones (zeros and ones of fresh
- * normalizations): each reader gets its own, since sharing says nothing of their channels. Those
- * that are still equal after the cut are one again. Matrices that are shared are tied weights, and
- * stay so. See channels.h. */
+ * normalizations): each reader that computes with one gets its own, since sharing says nothing of
+ * their channels. Those that are still equal after the cut are one again. Matrices that are shared
+ * are tied weights, and stay so. See channels.h. */
 #include <string.h>
 
 #include "passes/channels.h"
@@ -51,7 +51,7 @@ int shr_channels_separate(struct shr_channel_copies *copies, struct shr_model *m
 {
     struct shr_graph *g = &model->graph;
     SHR_EACH_NODE (node, g) {
-        for (size_t slot = 0; slot < node->n_in && !shr_node_is(node, "Identity"); slot++) {
+        for (size_t slot = 0; slot < node->n_in && !shr_channels_moves(node); slot++) {
             struct shr_value *v = shr_node_in(node, slot), *shared = constant_behind(v);
             if (!is_vector(shared) || v->is_output || v->captured ||
                 (v == shared && v->n_uses == 1)) {

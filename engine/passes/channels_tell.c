@@ -5,7 +5,7 @@
 #include "passes/channels_walk.h"
 
 /* Operators through which weights come, in input 0. */
-static bool moves(const struct shr_node *node)
+bool shr_channels_moves(const struct shr_node *node)
 {
     static const char *const ops[] = {"Transpose", "Slice",    "Split",   "Gather",   "Reshape",
                                       "Cast",      "Identity", "Squeeze", "Unsqueeze"};
@@ -30,7 +30,7 @@ static const struct shr_value *find_weights(const struct shr_value *v,
             w->scale = &scale->constant;
             w->zero = zero == NULL ? NULL : &zero->constant;
             w->q_axis = (int)shr_node_int(node, "axis", 1);
-        } else if (!moves(node)) {
+        } else if (!shr_channels_moves(node)) {
             return NULL;
         }
         v = shr_node_in(node, 0);
