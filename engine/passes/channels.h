@@ -143,4 +143,19 @@ size_t shr_channels_names(struct shr_channels *c, const struct shr_channel_group
 int shr_channels_cut(struct shr_channels *c, struct shr_model *model, const unsigned char *gone,
                      bool remove, const char **ret_bad, struct shr_err *err) SHR_MUSTCHECK;
 
+/* All of it on a clone: finds groups, lets choose set gone (by unit; zeroed), cuts, and lets tell
+ * report. Where sizes follow from others by arithmetic that cannot be cut along, the values that
+ * would be of a wrong size stay and all begins anew, so choose may be called more than once. */
+struct shr_channel_job {
+    const struct shr_arg *nodes; /* as for shr_channels_find */
+    bool remove;                 /* as for shr_channels_cut */
+    int (*choose)(void *user, struct shr_channels *c, struct shr_model *model, unsigned char *gone,
+                  struct shr_err *err);
+    void (*tell)(void *user, struct shr_channels *c, struct shr_model *model,
+                 const unsigned char *gone);
+    void *user;
+};
+int shr_channels_run(const struct shr_channel_job *job, const struct shr_model *model,
+                     struct shr_model **ret, struct shr_err *err) SHR_MUSTCHECK;
+
 #endif

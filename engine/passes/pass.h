@@ -16,6 +16,7 @@ extern const struct shr_pass shr_pass_quantize_static;
 extern const struct shr_pass shr_pass_quantize_weights;
 extern const struct shr_pass shr_pass_prune_unstructured;
 extern const struct shr_pass shr_pass_prune_structured;
+extern const struct shr_pass shr_pass_compact;
 extern const struct shr_pass shr_pass_distill;
 extern const struct shr_pass shr_pass_finetune;
 

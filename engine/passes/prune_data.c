@@ -48,9 +48,9 @@ static int no_memory(struct shr_err *err)
 /* ── What is looked at ──────────────────────────────────────────────────────────────────────── */
 
 /* Of a layer that reads units: the value that has them along one axis, before it was flattened. */
-static const struct shr_value *value_read(const struct shr_channels *c,
-                                          const struct shr_channel_use *use, int *ret_axis,
-                                          int64_t *ret_places)
+const struct shr_value *shr_prune_read(const struct shr_channels *c,
+                                       const struct shr_channel_use *use, int *ret_axis,
+                                       int64_t *ret_places)
 {
     const struct shr_node *node = use->node;
     bool conv = shr_node_is(node, "Conv") && shr_node_int(node, "group", 1) == 1;
@@ -88,7 +88,7 @@ static int add_reader(struct data *d, const struct shr_channels *c,
 {
     int axis = 0;
     int64_t places = 1;
-    const struct shr_value *v = value_read(c, use, &axis, &places);
+    const struct shr_value *v = shr_prune_read(c, use, &axis, &places);
     if (v == NULL || (v->type.dtype != SHR_DTYPE_F32 && v->type.dtype != SHR_DTYPE_NONE)) {
         return SHR_OK;
     }
@@ -340,12 +340,6 @@ static int fit(struct shr_channels *c, const struct moments *m, const unsigned c
     return SHR_OK;
 }
 
-struct bias {              /* where a constant can be added to a layer's output */
-    struct shr_node *node; /* NULL = nowhere */
-    size_t slot;
-    float sign;
-};
-
 static bool is_vector(const struct shr_value *v, int64_t n)
 {
     return shr_value_is_constant(v) && v->n_uses == 1 && v->constant.dtype == SHR_DTYPE_F32 &&
@@ -353,23 +347,23 @@ static bool is_vector(const struct shr_value *v, int64_t n)
 }
 
 /* The bias of the layer, that of an Add behind it, or the mean that a normalization takes away. */
-static struct bias bias_of(struct shr_node *node, int64_t n)
+struct shr_prune_bias shr_prune_bias_of(struct shr_node *node, int64_t n)
 {
     bool plain = shr_node_float(node, "alpha", 1) == 1 && shr_node_float(node, "beta", 1) == 1;
     struct shr_node *next = shr_value_single_use(shr_node_out(node, 0));
     if (is_vector(shr_node_in(node, 2), n)) {
-        return (struct bias){plain ? node : NULL, 2, 1};
+        return (struct shr_prune_bias){plain ? node : NULL, 2, 1};
     }
     if (shr_node_in(node, 2) == NULL && shr_node_is(next, "BatchNormalization") &&
         is_vector(shr_node_in(next, 3), n)) {
-        return (struct bias){next, 3, -1};
+        return (struct shr_prune_bias){next, 3, -1};
     }
     for (size_t slot = 0; slot < 2 && shr_node_is(next, "Add"); slot++) {
         if (is_vector(shr_node_in(next, slot), n) && !shr_node_is(node, "Conv")) {
-            return (struct bias){next, slot, 1};
+            return (struct shr_prune_bias){next, slot, 1};
         }
     }
-    return (struct bias){NULL, 0, 0};
+    return (struct shr_prune_bias){NULL, 0, 0};
 }
 
 /* Elements of weights: (outer, channel, place, inner); an output is one of outer or of inner. */
@@ -429,7 +423,7 @@ static int refit(struct data *d, struct shr_channels *c, const struct reader *r,
         at.outer *= a < r->axis ? t->dim[a] : 1;
         at.inner *= a > r->axis ? t->dim[a] : 1;
     }
-    struct bias b = bias_of(r->node, at.out_first ? at.outer : at.inner);
+    struct shr_prune_bias b = shr_prune_bias_of(r->node, at.out_first ? at.outer : at.inner);
     struct fit f = {0};
     int code = fit(c, m, gone, b.node != NULL, &f, err);
     if (code != SHR_OK) {

@@ -14,4 +14,19 @@ int shr_prune_measure(struct shr_channels *c, struct shr_model *model, struct sh
 int shr_prune_refit(struct shr_channels *c, struct shr_model *model, struct shr_pass_call *call,
                     int64_t samples, const unsigned char *gone, struct shr_err *err) SHR_MUSTCHECK;
 
+/* Where a constant can be added to what a layer makes, n numbers: its bias, that of an Add behind
+ * it, or the mean that a normalization takes away (sign -1). */
+struct shr_prune_bias {
+    struct shr_node *node; /* NULL = nowhere */
+    size_t slot;
+    float sign;
+};
+struct shr_prune_bias shr_prune_bias_of(struct shr_node *node, int64_t n);
+
+/* Of a use that reads, in Conv, Gemm or MatMul: the value with its channels along one axis, before
+ * it was flattened into so many places a channel; else NULL. */
+const struct shr_value *shr_prune_read(const struct shr_channels *c,
+                                       const struct shr_channel_use *use, int *ret_axis,
+                                       int64_t *ret_places);
+
 #endif

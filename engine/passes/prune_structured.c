@@ -58,13 +58,10 @@ static const struct shr_param params[] = {
     SHR_PARAMS_NODES,
 };
 
-static const char stuck[] = "its size is computed in a way that does not follow";
-
 struct prune {
     const struct shr_arg *args;
     struct shr_pass_call *call;
-    struct shr_channels channels;
-    struct shr_channel_copies copies;
+    struct shr_channels *channels;
     /* By index of channel: */
     double *keys;         /* the smallest go first; what is zero already may have INFINITY */
     unsigned char *marks; /* 1 = goes */
@@ -75,7 +72,7 @@ struct prune {
 static int add_norms(struct prune *p, const struct shr_channel_use *use, struct shr_err *err)
 {
     struct shr_channel_weights w;
-    if (!shr_channels_weights(&p->channels, use, &w)) {
+    if (!shr_channels_weights(p->channels, use, &w)) {
         return SHR_OK;
     }
     int64_t norm = p->args[ARG_NORM].i, inner = 1, n = shr_tensor_count(w.t);
@@ -84,7 +81,7 @@ static int add_norms(struct prune *p, const struct shr_channel_use *use, struct 
     }
     for (int64_t at = 0; at < n; at += inner) {
         int32_t entry = shr_channel_at(w.part, w.axis, at / inner % w.t->dim[w.axis]);
-        int64_t unit = shr_channels_unit(&p->channels, entry);
+        int64_t unit = shr_channels_unit(p->channels, entry);
         double sum = unit < 0 ? 0 : p->keys[unit];
         for (int64_t i = at; unit >= 0 && i < at + inner; i++) {
             double x = fabs(shr_channels_weight_at(&w, i));
@@ -125,7 +122,7 @@ static void finish_keys(struct prune *p, const struct shr_channel_group *group, 
 
 static int rank(struct prune *p, struct shr_model *model, uint64_t seed, struct shr_err *err)
 {
-    struct shr_channels *c = &p->channels;
+    struct shr_channels *c = p->channels;
     int64_t norm = p->args[ARG_NORM].i;
     enum shr_channel_role role = norm == NORM_BATCHNORM    ? SHR_CHANNEL_GAMMA
                                  : p->args[ARG_DIM].i == 0 ? SHR_CHANNEL_OUT
@@ -191,7 +188,7 @@ static void keep_one(struct prune *p, const struct shr_channel_part *part)
     int64_t best = -1;
     int axis = part->axis[part->cut];
     for (int64_t i = 0; i < part->dim[part->cut]; i++) {
-        int64_t unit = shr_channels_unit(&p->channels, shr_channel_at(part, axis, i));
+        int64_t unit = shr_channels_unit(p->channels, shr_channel_at(part, axis, i));
         if (unit < 0 || p->marks[unit] == 0) {
             return;
         }
@@ -217,7 +214,7 @@ static int mark_layer(struct prune *p, const struct shr_channel_group *group, st
 
 static int mark(struct prune *p, const struct shr_ctx *ctx, struct shr_err *err)
 {
-    struct shr_channels *c = &p->channels;
+    struct shr_channels *c = p->channels;
     bool global = p->args[ARG_SCOPE].i == SCOPE_GLOBAL;
     int64_t k = 0;
     if (global) {
@@ -272,7 +269,7 @@ static void tell_group(struct prune *p, struct shr_model *model,
         return;
     }
     bool remove = p->args[ARG_REMOVE].b;
-    size_t nodes = shr_channels_names(&p->channels, group, model, names);
+    size_t nodes = shr_channels_names(p->channels, group, model, names);
     struct shr_note *note = shr_report_note(
         p->report, SHR_NOTE_DONE, label, "%s %lld of %lld channels by %s%s: %s",
         remove ? "removed" : "zeroed", (long long)gone, (long long)n,
@@ -285,12 +282,16 @@ static void tell_group(struct prune *p, struct shr_model *model,
     shr_note_figure(note, "nodes", (double)nodes);
 }
 
-static void tell(struct prune *p, struct shr_model *model)
+static void tell(void *user, struct shr_channels *c, struct shr_model *model,
+                 const unsigned char *gone)
 {
+    struct prune *p = user;
+    (void)c;
+    (void)gone;
     bool any = false;
-    for (size_t i = 0; i < p->channels.groups.n; i++) {
-        any = any || p->channels.groups.v[i].n > 0;
-        tell_group(p, model, &p->channels.groups.v[i]);
+    for (size_t i = 0; i < p->channels->groups.n; i++) {
+        any = any || p->channels->groups.v[i].n > 0;
+        tell_group(p, model, &p->channels->groups.v[i]);
     }
     if (!any) {
         shr_report_note(p->report, SHR_NOTE_WARNING, "", "no channels that can go were found");
@@ -299,51 +300,28 @@ static void tell(struct prune *p, struct shr_model *model)
 
 /* ── The pass ───────────────────────────────────────────────────────────────────────────────── */
 
-/* Prunes a clone of the model. *ret_bad: a value whose size did not become what it should. */
-static int prune(struct prune *p, struct shr_model *model, const struct shr_ctx *ctx,
-                 const struct shr_map *refused, const char **ret_bad, struct shr_err *err)
+static int choose(void *user, struct shr_channels *c, struct shr_model *model, unsigned char *gone,
+                  struct shr_err *err)
 {
-    int code = shr_channels_separate(&p->copies, model, err);
-    if (code == SHR_OK) {
-        code = shr_model_infer(model, NULL, err);
-    }
-    if (code == SHR_OK) {
-        code = shr_channels_find(&p->channels, model, &p->args[ARG_NODES], refused, err);
-    }
-    if (code != SHR_OK) {
-        return code;
-    }
-    p->keys = shr_mem_new((size_t)p->channels.n + 1, sizeof *p->keys);
-    p->marks = shr_mem_new((size_t)p->channels.n + 1, 1);
-    if (p->keys == NULL || p->marks == NULL) {
+    struct prune *p = user;
+    const struct shr_ctx *ctx = p->call->ctx;
+    p->channels = c;
+    p->marks = gone;
+    p->keys = shr_mem_new((size_t)c->n + 1, sizeof *p->keys);
+    if (p->keys == NULL) {
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the norms of channels");
     }
-    code = rank(p, model, ctx != NULL ? ctx->seed : 0, err);
+    int code = rank(p, model, ctx != NULL ? ctx->seed : 0, err);
     if (code == SHR_OK) {
         code = mark(p, ctx, err);
     }
     if (code == SHR_OK && p->args[ARG_REFIT].b) {
-        code = shr_prune_refit(&p->channels, model, p->call, p->args[ARG_SAMPLES].i, p->marks, err);
+        code = shr_prune_refit(c, model, p->call, p->args[ARG_SAMPLES].i, gone, err);
     }
-    return code != SHR_OK ? code
-                          : shr_channels_cut(&p->channels, model, p->marks, p->args[ARG_REMOVE].b,
-                                             ret_bad, err);
-}
-
-static void forget(struct prune *p)
-{
     shr_mem_free(p->keys);
-    shr_mem_free(p->marks);
-    shr_channels_finish(&p->channels);
-    p->keys = NULL;
-    p->marks = NULL;
-    p->channels = (struct shr_channels){0};
-    shr_channels_finish_copies(&p->copies);
-    p->copies = (struct shr_channel_copies){{0}};
+    return code;
 }
 
-/* Where the sizes of a model follow from others by arithmetic that cannot be cut along, the values
- * that would be of a wrong size stay, and all begins anew. */
 static int run(struct shr_pass_call *call, struct shr_err *err)
 {
     struct prune p = {.args = call->args->v, .call = call, .report = call->report};
@@ -352,32 +330,8 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
         return shr_err_set(err, SHR_ERR_INVALID, "%s needs data.calibrate",
                            p.args[ARG_REFIT].b ? "refit: true" : "norm: activations");
     }
-    struct shr_arena arena = {0}; /* of names */
-    struct shr_map refused = {0};
-    int code = SHR_OK;
-    for (bool again = true; again && code == SHR_OK;) {
-        struct shr_model *model = NULL;
-        const char *bad = NULL;
-        code = shr_model_clone(call->model, &model, err);
-        code = code != SHR_OK ? code : prune(&p, model, call->ctx, &refused, &bad, err);
-        again = code == SHR_OK && bad != NULL;
-        if (again) {
-            char *name = shr_arena_strdup(&arena, bad);
-            code = name == NULL ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory")
-                                : shr_map_put(&refused, name, (void *)(uintptr_t)stuck, err);
-        }
-        if (code == SHR_OK && !again) {
-            tell(&p, model);
-            shr_channels_unite_copies(&p.copies, model);
-            call->ret_model = model;
-        } else {
-            shr_model_free(model);
-        }
-        forget(&p);
-    }
-    shr_map_finish(&refused);
-    shr_arena_finish(&arena);
-    return code;
+    const struct shr_channel_job job = {&p.args[ARG_NODES], p.args[ARG_REMOVE].b, choose, tell, &p};
+    return shr_channels_run(&job, call->model, &call->ret_model, err);
 }
 
 const struct shr_pass shr_pass_prune_structured = {

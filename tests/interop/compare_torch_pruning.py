@@ -61,13 +61,12 @@ def prune_theirs(name, model, ratio):
     x = torch.zeros(1, 3, 224, 224)
     last = model.heads.head if name.startswith("vit") else next(
         m for m in reversed(list(model.modules())) if isinstance(m, torch.nn.Linear))
-    heads = {m: m.num_heads for m in model.modules() if isinstance(m, torch.nn.MultiheadAttention)}
     own = {}  # parameters that are in no layer, and their axis of channels
     if name.startswith("vit"):
         own = {model.class_token: 2, model.encoder.pos_embedding: 2}
     torch_pruning.pruner.BasePruner(
         model, x, importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        pruning_ratio=ratio, ignored_layers=[last], num_heads=heads,
+        pruning_ratio=ratio, ignored_layers=[last], round_to=12 if own else None,
         unwrapped_parameters=list(own.items())).step()
     if name.startswith("vit"):
         model.hidden_dim = model.conv_proj.out_channels  # that its forward reshapes to

@@ -355,3 +355,48 @@ def test_a_refitted_layer_is_the_least_squares_fit(shrink):
     stay = kept(old["fc1.weight"], new["fc1.weight"])
     plain = np.square(k @ old["fc2.weight"][:, stay].T + old["fc2.bias"] - y).mean()
     assert ideal <= ours < 1.3 * ideal < plain / 3
+
+
+# A masked export: what torch.nn.utils.prune leaves in the file when its masks are made permanent.
+MASK = """
+import sys, numpy, torch
+from torch.nn.utils import prune
+held = dict(numpy.load(sys.argv[1]))
+for name, w in held.items():
+    module = torch.nn.Module()
+    module.w = torch.nn.Parameter(torch.from_numpy(w))
+    prune.ln_structured(module, "w", 0.3, n=2, dim=0)
+    prune.remove(module, "w")
+    held[name] = module.w.detach().numpy()
+numpy.savez(sys.argv[2], **held)
+"""
+
+
+@pytest.mark.parametrize("name, last", [("mlp", "fc3.weight"), ("cnn", "fc2.weight")])
+def test_compact_shrinks_a_torch_masked_export_and_keeps_its_function(shrink, name, last):
+    model = onnx.load(MODELS / f"{name}.onnx")
+    paths = [shrink.folder / f"compact-{name}{end}" for end in (".npz", "-masked.npz", ".onnx", "-out.onnx")]
+    np.savez(paths[0], **{n: w for n, w in weights(model).items() if w.ndim > 1 and n != last})
+    subprocess.run([TORCH, "-c", MASK, *paths[:2]], check=True)
+    held = np.load(paths[1])
+    for tensor in model.graph.initializer:
+        if tensor.name in held:
+            tensor.CopyFrom(numpy_helper.from_array(held[tensor.name], tensor.name))
+    onnx.save(model, paths[2])
+    done = shrink.call("run", paths[2], "compact", "-o", paths[3])
+    assert done.returncode == 0, done.stderr
+    after = onnx.load(paths[3])
+    onnx.checker.check_model(after, full_check=True)
+    assert parameters(model) - parameters(after) == removed_by_report(done.stdout) > 0
+    assert paths[3].stat().st_size < 0.8 * paths[2].stat().st_size
+    x = shrink.images[:256].reshape(256, *{"mlp": [784], "cnn": [1, 28, 28]}[name])
+    y, z = (shrink.session(m).run(None, {model.graph.input[0].name: x})[0] for m in paths[2:])
+    assert np.abs(y - z).max() <= 1e-5 * np.abs(y).max()
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_compact_after_zeroing_is_removal(shrink, name):
+    zero = shrink.run(MODELS / f"{name}.onnx", "prune_structured", "remove=false")
+    cut = shrink.run(MODELS / f"{name}.onnx", "prune_structured")
+    a, b = weights(onnx.load(cut)), weights(onnx.load(shrink.run(zero, "compact")))
+    assert {n: w.shape for n, w in a.items()} == {n: w.shape for n, w in b.items()}

@@ -442,6 +442,49 @@ static void what_cannot_be_cut_is_refused_with_node_and_reason(void **state)
     }
 }
 
+/* Row 1 of a is zero: Relu(20) of it goes on, times (2, 6), into the bias (10, 20) of b. */
+static void compact_removes_a_zero_row_and_folds_what_it_emits(void **state)
+{
+    (void)state;
+    struct shr_model *m = chain();
+    struct shr_tensor *w = &shr_graph_find(&m->graph, "a.w")->constant;
+    for (int64_t i = 3; i < 6; i++) {
+        shr_tensor_set(w, i, 0);
+    }
+    struct shr_report report = {0};
+    struct shr_model *r = tiny_run(m, "compact", "", &report, NULL);
+    assert_non_null(r);
+    tiny_expect(r, "a.w", (double[]){4, 3, 0, 6, 0, 0, 2, -2, 2});
+    tiny_expect(r, "a.b", (double[]){10, 30, 40});
+    tiny_expect(r, "b.w", (double[]){1, 3, 4, 5, 7, 8});
+    tiny_expect(r, "b.b", (double[]){10 + 2 * 20, 20 + 6 * 20});
+    assert_true(tiny_note(&report, SHR_NOTE_DONE, "a", "removed 1 of 4 channels that were zero"));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_model_free(m);
+}
+
+/* The mean over channels would be another without them. */
+static void compact_leaves_what_a_normalization_is_over(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_model(17);
+    struct shr_value *x = tiny_input(m, "x", 2, (int64_t[]){-1, 3});
+    x = gemm(m, x, "a", 4, 3, (double[]){1, 2, 3, 0, 0, 0, 4, 5, 6, 7, 8, 9}, (double[4]){0});
+    struct shr_value *in[2] = {
+        x, tiny_constant(m, "scale", SHR_DTYPE_F32, 1, (int64_t[]){4}, (double[]){1, 0, 1, 1})};
+    x = tiny_node(m, "LayerNormalization", "n", in, 2, "n")->out[0];
+    tiny_output(m, gemm(m, x, "b", 2, 4, second, bias4)->producer);
+    struct shr_report report = {0};
+    struct shr_model *r = tiny_run(m, "compact", "", &report, NULL);
+    assert_non_null(r);
+    assert_int_equal(tiny_tensor(r, "a.w")->dim[0], 4);
+    assert_true(tiny_note(&report, SHR_NOTE_SKIPPED, "", "1 channels of zero weights stay"));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -460,6 +503,8 @@ int main(void)
         cmocka_unit_test(flattened_channels_take_their_columns_along),
         cmocka_unit_test(depthwise_filters_go_with_their_channels),
         cmocka_unit_test(matmul_loses_columns_and_its_added_bias),
+        cmocka_unit_test(compact_removes_a_zero_row_and_folds_what_it_emits),
+        cmocka_unit_test(compact_leaves_what_a_normalization_is_over),
         cmocka_unit_test(what_cannot_be_cut_is_refused_with_node_and_reason),
     };
     return cmocka_run_group_tests_name("engine/passes/prune_structured", tests, NULL, NULL);
