@@ -13,6 +13,7 @@
 #include "core/rng.h"
 #include "passes/channels.h"
 #include "passes/prune_data.h"
+#include "passes/prune_sensitivity.h"
 #include "passes/select.h"
 
 enum {
@@ -25,6 +26,10 @@ enum {
     ARG_POWER,
     ARG_REFIT,
     ARG_SAMPLES,
+    ARG_SENSITIVITY,
+    ARG_SIZE_RATIO,
+    ARG_MACS_RATIO,
+    ARG_MAX_DROP,
     SHR_ARGS_NODES,
 };
 
@@ -54,7 +59,17 @@ static const struct shr_param params[] = {
     {"refit", SHR_PARAM_BOOL, "false", 0, 0, NULL,
      "Fit what reads the channels to those that stay, by ridge regression on data.calibrate; no "
      "labels are needed"},
-    {"samples", SHR_PARAM_INT, "256", 1, 1 << 20, NULL, "Samples for refit and activations"},
+    {"samples", SHR_PARAM_INT, "256", 1, 1 << 20, NULL,
+     "Samples of data.calibrate that are looked at"},
+    {"sensitivity", SHR_PARAM_BOOL, "false", 0, 0, NULL,
+     "Report how much the model changes when each group alone loses 10 to 90 % of its channels"},
+    {"target.size_ratio", SHR_PARAM_FLOAT, "0", 0, 1, NULL,
+     "Choose amounts by sensitivity so that the file is at most this share of the original's; 0: "
+     "not asked for. Needs data.calibrate"},
+    {"target.macs_ratio", SHR_PARAM_FLOAT, "0", 0, 1, NULL, "The same for multiplications"},
+    {"target.max_accuracy_drop", SHR_PARAM_FLOAT, "0", 0, 1, NULL,
+     "Choose amounts by sensitivity so that at most this share of samples changes its class, which "
+     "bounds the accuracy that is lost"},
     SHR_PARAMS_NODES,
 };
 
@@ -63,8 +78,10 @@ struct prune {
     struct shr_pass_call *call;
     struct shr_channels *channels;
     /* By index of channel: */
-    double *keys;         /* the smallest go first; what is zero already may have INFINITY */
-    unsigned char *marks; /* 1 = goes */
+    double *keys;                /* the smallest go first; what is zero already may have INFINITY */
+    unsigned char *marks;        /* 1 = goes */
+    const unsigned char *levels; /* by group, tenths that go, instead of the amount; NULL = none */
+    bool quiet;
     struct shr_report *report;
 };
 
@@ -202,6 +219,11 @@ static void keep_one(struct prune *p, const struct shr_channel_part *part)
 static int mark_layer(struct prune *p, const struct shr_channel_group *group, struct shr_err *err)
 {
     int64_t alive = count_alive(p->keys + group->first, group->n), k = 0;
+    if (p->levels != NULL) {
+        int level = p->levels[group - p->channels->groups.v];
+        mark_group(p, group, (int64_t)rint((double)alive * level / 10));
+        return SHR_OK;
+    }
     int code = shr_amount_of(&p->args[ARG_AMOUNT], alive, "channels", &k, err);
     if (code != SHR_OK) {
         char label[128];
@@ -215,7 +237,7 @@ static int mark_layer(struct prune *p, const struct shr_channel_group *group, st
 static int mark(struct prune *p, const struct shr_ctx *ctx, struct shr_err *err)
 {
     struct shr_channels *c = p->channels;
-    bool global = p->args[ARG_SCOPE].i == SCOPE_GLOBAL;
+    bool global = p->args[ARG_SCOPE].i == SCOPE_GLOBAL && p->levels == NULL;
     int64_t k = 0;
     if (global) {
         int code =
@@ -289,11 +311,11 @@ static void tell(void *user, struct shr_channels *c, struct shr_model *model,
     (void)c;
     (void)gone;
     bool any = false;
-    for (size_t i = 0; i < p->channels->groups.n; i++) {
+    for (size_t i = 0; i < p->channels->groups.n && !p->quiet; i++) {
         any = any || p->channels->groups.v[i].n > 0;
         tell_group(p, model, &p->channels->groups.v[i]);
     }
-    if (!any) {
+    if (!any && !p->quiet) {
         shr_report_note(p->report, SHR_NOTE_WARNING, "", "no channels that can go were found");
     }
 }
@@ -315,23 +337,111 @@ static int choose(void *user, struct shr_channels *c, struct shr_model *model, u
     if (code == SHR_OK) {
         code = mark(p, ctx, err);
     }
-    if (code == SHR_OK && p->args[ARG_REFIT].b) {
+    if (code == SHR_OK && p->args[ARG_REFIT].b && !p->quiet) {
         code = shr_prune_refit(c, model, p->call, p->args[ARG_SAMPLES].i, gone, err);
     }
     shr_mem_free(p->keys);
     return code;
 }
 
+/* ── Sensitivity ────────────────────────────────────────────────────────────────────────────── */
+
+static int attempt(void *user, const unsigned char *levels, struct shr_model **ret,
+                   struct shr_err *err)
+{
+    struct prune p = *(const struct prune *)user;
+    p.levels = levels;
+    p.quiet = true;
+    const struct shr_channel_job job = {&p.args[ARG_NODES], true, choose, tell, &p};
+    return shr_channels_run(&job, p.call->model, ret, err);
+}
+
+struct names { /* of groups, for a job that chooses nothing */
+    struct shr_arena arena;
+    const char **v;
+    size_t n;
+};
+
+static int list_groups(void *user, struct shr_channels *c, struct shr_model *model,
+                       unsigned char *gone, struct shr_err *err)
+{
+    struct names *names = user;
+    (void)model;
+    (void)gone;
+    names->n = c->groups.n;
+    names->v = shr_arena_new(&names->arena, c->groups.n + 1, sizeof *names->v);
+    for (size_t i = 0; i < c->groups.n && names->v != NULL; i++) {
+        char label[128];
+        shr_node_label(c->groups.v[i].node, label, sizeof label);
+        names->v[i] = c->groups.v[i].n > 1 ? shr_arena_strdup(&names->arena, label) : NULL;
+    }
+    return names->v == NULL ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory for names of groups")
+                            : SHR_OK;
+}
+
+static void tell_nothing(void *user, struct shr_channels *c, struct shr_model *model,
+                         const unsigned char *gone)
+{
+    (void)user;
+    (void)c;
+    (void)model;
+    (void)gone;
+}
+
+/* *ret_levels: the caller's; NULL when no target was asked for. */
+static int choose_levels(struct prune *p, unsigned char **ret_levels, struct shr_err *err)
+{
+    struct names names = {0};
+    const struct shr_prune_goal goal = {p->args[ARG_SIZE_RATIO].f, p->args[ARG_MACS_RATIO].f,
+                                        p->args[ARG_MAX_DROP].f};
+    const struct shr_channel_job job = {&p->args[ARG_NODES], false, list_groups, tell_nothing,
+                                        &names};
+    struct shr_model *same = NULL;
+    unsigned char *levels = NULL;
+    int code = shr_channels_run(&job, p->call->model, &same, err);
+    shr_model_free(same);
+    if (code == SHR_OK) {
+        levels = shr_mem_new(names.n + 1, 1);
+        code = levels == NULL ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory for amounts")
+                              : shr_prune_choose(p->call, names.v, names.n, p->args[ARG_SAMPLES].i,
+                                                 &goal, attempt, p, levels, err);
+    }
+    shr_arena_finish(&names.arena);
+    bool any = goal.size_ratio > 0 || goal.macs_ratio > 0 || goal.max_accuracy_drop > 0;
+    if (code != SHR_OK || !any) {
+        shr_mem_free(levels);
+        levels = NULL;
+    }
+    *ret_levels = levels;
+    return code;
+}
+
+static int check_data(const struct prune *p, bool looks, struct shr_err *err)
+{
+    const char *what = p->args[ARG_REFIT].b                      ? "refit: true"
+                       : p->args[ARG_NORM].i == NORM_ACTIVATIONS ? "norm: activations"
+                       : looks                                   ? "sensitivity or a target"
+                                                                 : NULL;
+    return what != NULL && p->call->calibrate == NULL
+               ? shr_err_set(err, SHR_ERR_INVALID, "%s needs data.calibrate", what)
+               : SHR_OK;
+}
+
 static int run(struct shr_pass_call *call, struct shr_err *err)
 {
     struct prune p = {.args = call->args->v, .call = call, .report = call->report};
-    bool data = p.args[ARG_REFIT].b || p.args[ARG_NORM].i == NORM_ACTIVATIONS;
-    if (data && call->calibrate == NULL) {
-        return shr_err_set(err, SHR_ERR_INVALID, "%s needs data.calibrate",
-                           p.args[ARG_REFIT].b ? "refit: true" : "norm: activations");
+    bool looks = p.args[ARG_SENSITIVITY].b || p.args[ARG_SIZE_RATIO].f > 0 ||
+                 p.args[ARG_MACS_RATIO].f > 0 || p.args[ARG_MAX_DROP].f > 0;
+    unsigned char *levels = NULL;
+    int code = check_data(&p, looks, err);
+    if (code == SHR_OK && looks) {
+        code = choose_levels(&p, &levels, err);
     }
+    p.levels = levels;
     const struct shr_channel_job job = {&p.args[ARG_NODES], p.args[ARG_REMOVE].b, choose, tell, &p};
-    return shr_channels_run(&job, call->model, &call->ret_model, err);
+    code = code == SHR_OK ? shr_channels_run(&job, call->model, &call->ret_model, err) : code;
+    shr_mem_free(levels);
+    return code;
 }
 
 const struct shr_pass shr_pass_prune_structured = {

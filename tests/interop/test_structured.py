@@ -400,3 +400,61 @@ def test_compact_after_zeroing_is_removal(shrink, name):
     cut = shrink.run(MODELS / f"{name}.onnx", "prune_structured")
     a, b = weights(onnx.load(cut)), weights(onnx.load(shrink.run(zero, "compact")))
     assert {n: w.shape for n, w in a.items()} == {n: w.shape for n, w in b.items()}
+
+
+# ── Sensitivity and targets ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="session")
+def some_images(shrink):
+    path = shrink.folder / "some.npz"
+    np.savez(path, images=shrink.images[:200].reshape(200, 784))
+    return path
+
+
+def agreement(shrink, model, path):
+    x = shrink.images[:200].reshape(200, 784)
+    a, b = (shrink.session(m).run(None, {shrink.session(m).get_inputs()[0].name: x})[0].argmax(1)
+            for m in (model, path))
+    return float((a == b).mean())
+
+
+def test_sensitivity_is_the_agreement_of_models_with_one_group_pruned(shrink, some_images):
+    path = MODELS / "mlp.onnx"
+    done = shrink.call("run", path, "prune_structured", "sensitivity=true", "--calibrate", some_images,
+                       "-o", shrink.folder / "sensitivity.onnx")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split("\t")[1]: line for line in done.stdout.splitlines() if "agreement" in line}
+    assert len(rows) == 2
+    for layer, row in rows.items():
+        told = dict(f.split("=") for f in row.split("\t")[3:])
+        for percent in (30, 80):
+            alone = shrink.folder / "alone.onnx"
+            done = shrink.call("run", path, "prune_structured", f"amount={percent / 100}",
+                               f"nodes.include={layer}", "-o", alone)
+            assert done.returncode == 0, done.stderr
+            assert abs(float(told[f"agreement_{percent}"]) - agreement(shrink, path, alone)) < 0.006
+
+
+@pytest.mark.parametrize("target", ["size_ratio=0.4", "macs_ratio=0.3", "max_accuracy_drop=0.05"])
+def test_a_target_is_met(shrink, some_images, target):
+    path, out = MODELS / "mlp.onnx", shrink.folder / "target.onnx"
+    done = shrink.call("run", path, "prune_structured", f"target.{target}", "--calibrate", some_images,
+                       "-o", out)
+    assert done.returncode == 0, done.stderr
+    kind, bound = target.split("=")
+    small, large = (sum(w.size for w in weights(onnx.load(m)).values() if w.ndim == 2)
+                    for m in (out, path))  # of a perceptron these are its MACs
+    if kind == "size_ratio":
+        assert out.stat().st_size <= float(bound) * path.stat().st_size * 1.01
+    elif kind == "macs_ratio":
+        assert 0.15 * large < small <= float(bound) * large
+    else:
+        assert small < 0.9 * large and agreement(shrink, path, out) >= 1 - float(bound) - 0.006
+
+
+def test_a_target_out_of_reach_is_told(shrink, some_images):
+    done = shrink.call("run", MODELS / "mlp.onnx", "prune_structured", "target.size_ratio=0.001",
+                       "--calibrate", some_images, "-o", shrink.folder / "none.onnx")
+    assert done.returncode == 1
+    assert "target: it cannot be reached; the least is a size_ratio of 0.0" in done.stderr
