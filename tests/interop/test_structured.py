@@ -402,6 +402,57 @@ def test_compact_after_zeroing_is_removal(shrink, name):
     assert {n: w.shape for n, w in a.items()} == {n: w.shape for n, w in b.items()}
 
 
+# ── Recurrence ──────────────────────────────────────────────────────────────────────────────────
+
+
+def recurrent(path, op, direction, state):
+    """Two stacked recurrences; the second is read by its outputs, or by its last state."""
+    rng, weights_, nodes = np.random.default_rng(1), [], []
+    gates, dirs = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 2 if direction == "bidirectional" else 1
+
+    def add(name, *shape):
+        w = rng.normal(size=shape).astype(np.float32) / 3
+        weights_.append(numpy_helper.from_array(w, name))
+        return name
+
+    def ints(name, *values):
+        weights_.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
+    x, width = "x", 5
+    for i, hidden in enumerate((8, 6)):
+        inputs = [x, add(f"w{i}", dirs, gates * hidden, width), add(f"r{i}", dirs, gates * hidden, hidden),
+                  add(f"b{i}", dirs, 2 * gates * hidden)]
+        nodes.append(helper.make_node(op, inputs, [f"y{i}", f"h{i}"], f"{op.lower()}{i}",
+                                      hidden_size=hidden, direction=direction))
+        nodes.append(helper.make_node("Transpose", [f"y{i}"], [f"t{i}"], perm=[0, 2, 1, 3]))
+        nodes.append(helper.make_node("Reshape", [f"t{i}", ints(f"s{i}", 0, 0, dirs * hidden)], [f"x{i}"]))
+        x, width = f"x{i}", dirs * hidden
+    if state:
+        nodes.append(helper.make_node("Transpose", ["h1"], ["ht"], perm=[1, 0, 2]))
+        nodes.append(helper.make_node("Reshape", ["ht", ints("sh", -1, width)], ["last"]))
+    nodes.append(helper.make_node("MatMul", ["last" if state else x, add("head", width, 3)], ["y"], "head"))
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "N", 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], weights_)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(onnx.shape_inference.infer_shapes(model), path)
+
+
+@pytest.mark.parametrize("state", [False, True], ids=["outputs", "state"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_hidden_units_go_with_all_their_gates(shrink, op, direction, state):
+    path = shrink.folder / "recurrent.onnx"
+    recurrent(path, op, direction, state)
+    x = np.random.default_rng(2).normal(size=(4, 3, 5)).astype(np.float32)
+    report = check_zeros(shrink, path, x, "amount=0.5")
+    assert report.count("removed 4 of 8 channels") == report.count("removed 3 of 6 channels") == 1
+    sizes = [a.i for node in onnx.load(shrink.folder / "structured.onnx").graph.node
+             for a in node.attribute if a.name == "hidden_size"]
+    assert sizes == [4, 3]
+
+
 # ── Sensitivity and targets ─────────────────────────────────────────────────────────────────────
 
 

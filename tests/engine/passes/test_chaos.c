@@ -49,6 +49,7 @@ static void every_failed_allocation_is_told(void **state)
         fail_all(nets[i], "prune_unstructured", "scope", NULL);
         fail_all(nets[i], "prune_structured", NULL, NULL);
         fail_all(nets[i], "prune_structured", "scope", NULL);
+        fail_all(nets[i], "compact", NULL, NULL);
         shr_dataset_free(data);
         shr_model_free(nets[i]);
     }
