@@ -21,7 +21,7 @@ struct shr__layout_rule {
     enum shr__wish image;     /* NHWC */
     enum shr__wish bytes;     /* int8 as uint8 */
     unsigned slots;           /* bit i: operand i takes part; others stay as they are */
-    bool keeps_out; /* the outputs stay as the graph has them */
+    bool keeps_out;           /* the outputs stay as the graph has them */
     bool (*fits)(const struct shr_node *node); /* can it work on another form? NULL = yes */
     /* Changes the node for the other form, to NHWC when `image`, before its operands change; NULL =
      * it stays as it is. */
