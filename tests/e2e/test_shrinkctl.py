@@ -103,7 +103,8 @@ def test_a_key_makes_a_submission_safe_to_repeat(shared):
 
 def test_passes_and_status(shared):
     text = ok(shared.ctl("passes"))
-    for name in ("optimize", "quantize_dynamic", "quantize_static", "quantize_weights", "prune_unstructured"):
+    for name in ("optimize", "quantize_dynamic", "quantize_static", "quantize_weights", "convert",
+                 "prune_unstructured"):
         assert f"{name}\n    " in text
     assert "99.99 " in text and "99.98999" not in text
     assert ok(shared.ctl("passes", "optimize")).startswith("optimize\n")

@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 
-static void fail_all(struct shr_model *m, const char *pass, const char *arguments,
+static void fail_all(struct shr_model *m, const char *pass, const char *name, const char *value,
                      const struct shr_dataset *data)
 {
     /* The reference kernels: others make way for them when memory is short. */
@@ -17,8 +17,8 @@ static void fail_all(struct shr_model *m, const char *pass, const char *argument
         struct shr_pass_call call = {.model = m, .args = &args, .calibrate = data, .ctx = &ctx};
         shr_mem_chaos(++nth);
         int code = shr_args_init(&args, shr_pass_find(pass), &err);
-        if (code == 0 && arguments != NULL) {
-            code = shr_args_parse(&args, arguments, "global", &err);
+        if (code == 0 && name != NULL) {
+            code = shr_args_parse(&args, name, value, &err);
         }
         if (code == 0) {
             code = shr_pass_run(args.pass, &call, &err);
@@ -41,20 +41,21 @@ static void every_failed_allocation_is_told(void **state)
     struct shr_model *nets[2] = {tiny_mlp(), tiny_cnn()};
     for (int i = 0; i < 2; i++) {
         struct shr_dataset *data = i == 0 ? tiny_samples(4, 1) : tiny_samples(1, 6);
-        fail_all(nets[i], "optimize", NULL, NULL);
-        fail_all(nets[i], "quantize_dynamic", NULL, NULL);
-        fail_all(nets[i], "quantize_static", NULL, data);
-        fail_all(nets[i], "quantize_weights", NULL, NULL);
-        fail_all(nets[i], "prune_unstructured", NULL, NULL);
-        fail_all(nets[i], "prune_unstructured", "scope", NULL);
-        fail_all(nets[i], "prune_structured", NULL, NULL);
-        fail_all(nets[i], "prune_structured", "scope", NULL);
-        fail_all(nets[i], "compact", NULL, NULL);
+        fail_all(nets[i], "optimize", NULL, NULL, NULL);
+        fail_all(nets[i], "quantize_dynamic", NULL, NULL, NULL);
+        fail_all(nets[i], "quantize_static", NULL, NULL, data);
+        fail_all(nets[i], "quantize_weights", NULL, NULL, NULL);
+        fail_all(nets[i], "convert", "min_elements", "1", NULL);
+        fail_all(nets[i], "prune_unstructured", NULL, NULL, NULL);
+        fail_all(nets[i], "prune_unstructured", "scope", "global", NULL);
+        fail_all(nets[i], "prune_structured", NULL, NULL, NULL);
+        fail_all(nets[i], "prune_structured", "scope", "global", NULL);
+        fail_all(nets[i], "compact", NULL, NULL, NULL);
         shr_dataset_free(data);
         shr_model_free(nets[i]);
     }
     struct shr_model *lstm = tiny_lstm();
-    fail_all(lstm, "quantize_dynamic", NULL, NULL);
+    fail_all(lstm, "quantize_dynamic", NULL, NULL, NULL);
     shr_model_free(lstm);
 }
 
