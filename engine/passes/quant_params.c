@@ -118,12 +118,16 @@ struct job {
     double signal, noise;
 };
 
+/* Widens a range, which begins as floats, by the finite w. */
 static void range_of(const float *w, int64_t n, double *min, double *max)
 {
+    float low = (float)*min, high = (float)*max;
     for (int64_t i = 0; i < n; i++) {
-        *min = fmin(*min, (double)w[i]);
-        *max = fmax(*max, (double)w[i]);
+        low = w[i] < low ? w[i] : low;
+        high = w[i] > high ? w[i] : high;
     }
+    *min = (double)low;
+    *max = (double)high;
 }
 
 static void quantize_channel(struct job *job, int64_t channel, struct shr_quant_params params)
@@ -203,7 +207,7 @@ static void quantize_whole(struct job *job)
 static int check_finite(const struct shr_tensor *w, const char *name, struct shr_err *err)
 {
     const float *x = w->data;
-    for (int64_t i = 0; i < shr_tensor_count(w); i++) {
+    for (int64_t i = 0, n = shr_tensor_count(w); i < n; i++) {
         if (!isfinite(x[i])) {
             return shr_err_set(err, SHR_ERR_INVALID, "tensor '%s': element %lld is not finite",
                                name, (long long)i);
