@@ -152,7 +152,7 @@ static const float *cell_before(const struct pass *p, int64_t step)
 
 static int train_setup(struct shr_op_setup *c, bool lstm, struct shr_err *err)
 {
-    struct rnn *s;
+    struct rnn *s = NULL;
     int code = rnn_init(c, 0, lstm, &s, err);
     if (code != SHR_OK) {
         return code;
@@ -283,7 +283,7 @@ static int train_forward(const struct shr_op_call *c, struct shr_err *err)
 
 static int grad_setup(struct shr_op_setup *c, bool lstm, struct shr_err *err)
 {
-    struct rnn *s;
+    struct rnn *s = NULL;
     int code = rnn_init(c, FORWARD, lstm, &s, err);
     if (code != SHR_OK) {
         return code;
