@@ -45,6 +45,9 @@ const char *shr_dynamic_lstm_obstacle(const struct shr_node *node)
     if (!has_default_activations(node)) {
         return "its activations are not Sigmoid, Tanh, Tanh";
     }
+    if (!shr_edit_all_finite(&w->constant) || !shr_edit_all_finite(&r->constant)) {
+        return "one of its weights is not finite";
+    }
     return NULL;
 }
 

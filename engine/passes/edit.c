@@ -1,6 +1,7 @@
 /* Small edits; see edit.h. */
 #include "passes/edit.h"
 
+#include <math.h>
 #include <string.h>
 
 int shr_edit_constant(struct shr_graph *g, struct shr_node *node, size_t slot,
@@ -84,4 +85,15 @@ int shr_edit_insert(struct shr_graph *g, struct shr_node *before, const char *op
 struct shr_node *shr_edit_reader(const struct shr_value *v)
 {
     return v != NULL ? shr_value_single_use(v) : NULL;
+}
+
+bool shr_edit_all_finite(const struct shr_tensor *t)
+{
+    const float *x = t->data;
+    for (int64_t i = 0; i < shr_tensor_count(t); i++) {
+        if (!isfinite(x[i])) {
+            return false;
+        }
+    }
+    return true;
 }

@@ -31,6 +31,9 @@ int shr_edit_insert(struct shr_graph *g, struct shr_node *before, const char *op
                     struct shr_node **ret_node, struct shr_value **ret_value,
                     struct shr_err *err) SHR_MUSTCHECK;
 
+/* Is no element of a float32 tensor infinite or no number? */
+bool shr_edit_all_finite(const struct shr_tensor *t);
+
 /* The node that alone reads a value that may be NULL. */
 struct shr_node *shr_edit_reader(const struct shr_value *v);
 

@@ -18,7 +18,7 @@ const char *shr_linear_obstacle(const struct shr_node *node)
         (!shr_value_is_constant(bias) || bias->constant.dtype != SHR_DTYPE_F32)) {
         return "its bias is multiplied by beta and not constant";
     }
-    return NULL;
+    return shr_edit_all_finite(&w->constant) ? NULL : "one of its weights is not finite";
 }
 
 int shr_linear_input(struct shr_graph *g, struct shr_node *node, struct shr_value **ret,

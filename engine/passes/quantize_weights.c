@@ -3,7 +3,6 @@
  * MatMul and Gemm with a constant matrix become com.microsoft's MatMulNBits, Gather of a constant
  * matrix its GatherBlockQuantized. Both read a matrix by rows, so that one that a Gemm shares with
  * a Gather, as tied embeddings do, is quantized and stored once. Thread: one. */
-#include <math.h>
 #include <stdio.h>
 
 #include "base/vec.h"
@@ -45,17 +44,6 @@ struct weights {
 
 /* ── What can be quantized ──────────────────────────────────────────────────────────────────── */
 
-static const char *finite_obstacle(const struct shr_tensor *w)
-{
-    const float *x = w->data;
-    for (int64_t i = 0; i < shr_tensor_count(w); i++) {
-        if (!isfinite(x[i])) {
-            return "one of its weights is not finite";
-        }
-    }
-    return NULL;
-}
-
 static const char *gather_obstacle(const struct weights *p, const struct shr_node *node)
 {
     const struct shr_value *w = shr_node_in(node, 0);
@@ -96,7 +84,7 @@ static const char *obstacle(const struct weights *p, const struct shr_node *node
     if (!pays(p, w->dim[by_rows ? 0 : 1], w->dim[by_rows ? 1 : 0])) {
         return "it would not be smaller";
     }
-    return finite_obstacle(w);
+    return gather && !shr_edit_all_finite(w) ? "one of its weights is not finite" : NULL;
 }
 
 /* ── Matrices ───────────────────────────────────────────────────────────────────────────────── */

@@ -61,6 +61,9 @@ static const char *weighted_obstacle(const struct shr_node *node)
     if (!is_float_activation(shr_node_in(node, 0)) || shr_node_int(node, "transA", 0) != 0) {
         return "its input is constant, transposed or not float32";
     }
+    if (!shr_edit_all_finite(&w->constant)) {
+        return "one of its weights is not finite";
+    }
     if (bias == NULL) {
         return NULL;
     }
@@ -68,6 +71,9 @@ static const char *weighted_obstacle(const struct shr_node *node)
     if (!shr_value_is_constant(bias) || bias->constant.dtype != SHR_DTYPE_F32 ||
         (shr_tensor_count(&bias->constant) != n && shr_tensor_count(&bias->constant) != 1)) {
         return "its bias is not a constant vector";
+    }
+    if (!shr_edit_all_finite(&bias->constant)) {
+        return "its bias is not finite";
     }
     return NULL;
 }
