@@ -360,7 +360,9 @@ struct shr_pass {
     unsigned needs;   /* enum shr_pass_needs bits */
     const struct shr_param *params;
     size_t n_params;
+    /* One of the two: makes call->ret_model, or changes a clone of call->model that becomes it. */
     int (*run)(struct shr_pass_call *call, struct shr_err *err);
+    int (*edit)(struct shr_pass_call *call, struct shr_model *model, struct shr_err *err);
 };
 
 SHR_API size_t shr_pass_count(void);

@@ -142,13 +142,8 @@ static int convert_all(struct convert *c, const struct shr_arg *args, const stru
     return SHR_OK;
 }
 
-static int run(struct shr_pass_call *call, struct shr_err *err)
+static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_err *err)
 {
-    struct shr_model *model = NULL;
-    int code = shr_model_clone(call->model, &model, err);
-    if (code != SHR_OK) {
-        return code;
-    }
     const struct shr_arg *args = call->args->v;
     const bool half = args[ARG_TYPE].i == 0;
     struct convert c = {
@@ -157,23 +152,18 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
         .type_name = type_choices[args[ARG_TYPE].i],
         .report = call->report,
     };
-    if (!half) {
-        code = shr_raise_opset(model, c.report, err);
-    }
+    int code = half ? SHR_OK : shr_raise_opset(model, c.report, err);
     if (code == SHR_OK) {
         c.first = c.g->first_node;
         code = convert_all(&c, args, call->ctx, err);
     }
-    if (code != SHR_OK) {
-        shr_model_free(model);
-        return code;
-    }
-    if (c.done == 0) {
+    if (code == SHR_OK && c.done == 0) {
         shr_report_note(c.report, SHR_NOTE_WARNING, "", "nothing was converted");
     }
-    shr_graph_drop_unused(c.g);
-    call->ret_model = model;
-    return SHR_OK;
+    if (code == SHR_OK) {
+        shr_graph_drop_unused(c.g);
+    }
+    return code;
 }
 
 const struct shr_pass shr_pass_convert = {
@@ -181,5 +171,5 @@ const struct shr_pass shr_pass_convert = {
     .help = "Weights stored as 16-bit floats, computed with as float32; it needs no data",
     .params = params,
     .n_params = SHR_COUNT_OF(params),
-    .run = run,
+    .edit = edit,
 };

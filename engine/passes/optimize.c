@@ -44,19 +44,9 @@ static int optimize(struct shr_model *model, const struct shr_arg *args, struct 
     return code;
 }
 
-static int run(struct shr_pass_call *call, struct shr_err *err)
+static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_err *err)
 {
-    struct shr_model *model = NULL;
-    int code = shr_model_clone(call->model, &model, err);
-    if (code == SHR_OK) {
-        code = optimize(model, call->args->v, call->report, err);
-    }
-    if (code != SHR_OK) {
-        shr_model_free(model);
-        return code;
-    }
-    call->ret_model = model;
-    return SHR_OK;
+    return optimize(model, call->args->v, call->report, err);
 }
 
 const struct shr_pass shr_pass_optimize = {
@@ -64,5 +54,5 @@ const struct shr_pass shr_pass_optimize = {
     .help = "Does the same with fewer operators: folds constants and batch normalization, fuses",
     .params = params,
     .n_params = SHR_COUNT_OF(params),
-    .run = run,
+    .edit = edit,
 };

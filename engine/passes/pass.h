@@ -1,8 +1,9 @@
 /* Passes: rows of the pass table and the parts they share.
  *
- * A pass works on a clone of its model and returns it whole or not at all. Its parameters are a
- * table (shrink.h: struct shr_param) with an enum of the same order in the pass's file, so that a
- * value is args->v[AMOUNT]. What it did, and what it left alone and why, goes into the report. */
+ * A pass returns a new model, whole or not at all: shr_pass_run gives `edit` a clone to change. Its
+ * parameters are a table (shrink.h: struct shr_param) with an enum of the same order in the pass's
+ * file, so that a value is args->v[AMOUNT]. What it did, and what it left alone and why, goes into
+ * the report. */
 #ifndef SHR_PASSES_PASS_H
 #define SHR_PASSES_PASS_H
 

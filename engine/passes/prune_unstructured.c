@@ -226,7 +226,7 @@ static int make_room(struct prune *p, bool global, struct shr_err *err)
     return SHR_OK;
 }
 
-static int run(struct shr_pass_call *call, struct shr_err *err)
+static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_err *err)
 {
     struct prune p = {.args = call->args->v, .report = call->report};
     bool global = p.args[ARG_SCOPE].i == SCOPE_GLOBAL;
@@ -237,12 +237,8 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
     }
     shr_rng_init(&p.rng, call->ctx != NULL ? call->ctx->seed : 0);
 
-    struct shr_model *model = NULL;
-    int code = shr_model_clone(call->model, &model, err);
-    if (code == SHR_OK) {
-        code = shr_prune_targets_find(model, &p.args[ARG_NODES], p.args[ARG_BIASES].b, p.report,
+    int code = shr_prune_targets_find(model, &p.args[ARG_NODES], p.args[ARG_BIASES].b, p.report,
                                       &p.targets, err);
-    }
     if (code == SHR_OK && p.targets.list.n == 0) {
         shr_report_note(p.report, SHR_NOTE_WARNING, "", "no prunable weights were found");
     }
@@ -251,11 +247,6 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
     }
     if (code == SHR_OK) {
         code = global ? prune_globally(&p, call->ctx, err) : prune_layers(&p, call->ctx, err);
-    }
-    if (code == SHR_OK) {
-        call->ret_model = model;
-    } else {
-        shr_model_free(model);
     }
     shr_mem_free(p.keys);
     shr_mem_free(p.marks);
@@ -268,5 +259,5 @@ const struct shr_pass shr_pass_prune_unstructured = {
     .help = "Sets single weights to zero, the least important first",
     .params = params,
     .n_params = SHR_COUNT_OF(params),
-    .run = run,
+    .edit = edit,
 };

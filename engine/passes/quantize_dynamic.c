@@ -180,13 +180,8 @@ static int quantize_all(struct shr_dynamic *d, const struct shr_arg *args,
     return SHR_OK;
 }
 
-static int run(struct shr_pass_call *call, struct shr_err *err)
+static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_err *err)
 {
-    struct shr_model *model = NULL;
-    int code = shr_model_clone(call->model, &model, err);
-    if (code != SHR_OK) {
-        return code;
-    }
     const struct shr_arg *args = call->args->v;
     struct shr_dynamic d = {
         .model = model,
@@ -197,9 +192,8 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
                 .certify = args[ARG_REDUCE_RANGE].i == REDUCE_AUTO},
         .report = call->report,
     };
-    if (shr_model_opset(model, "") < OPSET_NEEDED) {
-        code = shr_raise_opset(model, d.report, err);
-    }
+    int code =
+        shr_model_opset(model, "") < OPSET_NEEDED ? shr_raise_opset(model, d.report, err) : SHR_OK;
     if (code == SHR_OK) {
         code = quantize_all(&d, args, call->ctx, err);
     }
@@ -207,10 +201,7 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
         shr_report_note(d.report, SHR_NOTE_WARNING, "", "nothing was quantized");
     }
     if (code == SHR_OK) {
-        shr_graph_drop_unused(&model->graph);
-        call->ret_model = model;
-    } else {
-        shr_model_free(model);
+        shr_graph_drop_unused(d.g);
     }
     SHR_VEC_FINISH(&d.inputs);
     SHR_VEC_FINISH(&d.weights);
@@ -222,5 +213,5 @@ const struct shr_pass shr_pass_quantize_dynamic = {
     .help = "int8 weights; inputs are quantized when the model runs, so it needs no data",
     .params = params,
     .n_params = SHR_COUNT_OF(params),
-    .run = run,
+    .edit = edit,
 };

@@ -248,14 +248,13 @@ static int convert(struct quantize *q, struct shr_err *err)
     return code;
 }
 
-static int run(struct shr_pass_call *call, struct shr_err *err)
+static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_err *err)
 {
-    struct quantize q = {
-        .call = call, .args = call->args->v, .per_channel = call->args->v[ARG_PER_CHANNEL].b};
+    struct quantize q = {.call = call,
+                         .args = call->args->v,
+                         .model = model,
+                         .per_channel = call->args->v[ARG_PER_CHANNEL].b};
     int code = check(call, err);
-    if (code == SHR_OK) {
-        code = shr_model_clone(call->model, &q.model, err);
-    }
     if (code == SHR_OK) {
         code = raise(&q, err);
     }
@@ -271,11 +270,6 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
             code = convert(&q, err);
         }
     }
-    if (code == SHR_OK) {
-        call->ret_model = q.model;
-    } else {
-        shr_model_free(q.model);
-    }
     shr_qdq_finish(&q.qdq);
     shr_calibration_finish(&q.seen);
     shr_mem_free(q.scales);
@@ -289,5 +283,5 @@ const struct shr_pass shr_pass_quantize_static = {
     .needs = SHR_NEEDS_CALIBRATE | SHR_NEEDS_RUN,
     .params = params,
     .n_params = SHR_COUNT_OF(params),
-    .run = run,
+    .edit = edit,
 };

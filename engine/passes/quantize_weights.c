@@ -316,13 +316,8 @@ static int quantize_all(struct weights *p, const struct shr_arg *args, struct sh
     return SHR_OK;
 }
 
-static int run(struct shr_pass_call *call, struct shr_err *err)
+static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_err *err)
 {
-    struct shr_model *model = NULL;
-    int code = shr_model_clone(call->model, &model, err);
-    if (code != SHR_OK) {
-        return code;
-    }
     const struct shr_arg *args = call->args->v;
     struct weights p = {
         .model = model,
@@ -334,15 +329,12 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
         .ctx = call->ctx,
         .report = call->report,
     };
-    code = quantize_all(&p, args, err);
+    int code = quantize_all(&p, args, err);
     if (code == SHR_OK && p.done.n == 0) {
         shr_report_note(p.report, SHR_NOTE_WARNING, "", "nothing was quantized");
     }
     if (code == SHR_OK) {
         shr_graph_drop_unused(p.g);
-        call->ret_model = model;
-    } else {
-        shr_model_free(model);
     }
     SHR_VEC_FINISH(&p.done);
     return code;
@@ -353,5 +345,5 @@ const struct shr_pass shr_pass_quantize_weights = {
     .help = "Weights of 4 or 8 bits in blocks, computed with as float; it needs no data",
     .params = params,
     .n_params = SHR_COUNT_OF(params),
-    .run = run,
+    .edit = edit,
 };

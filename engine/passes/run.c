@@ -61,6 +61,22 @@ static int separate_names(struct shr_graph *g, struct shr_err *err)
     return code;
 }
 
+/* A clone that the pass changes, all of it or nothing. */
+static int run_edit(const struct shr_pass *pass, struct shr_pass_call *call, struct shr_err *err)
+{
+    struct shr_model *model = NULL;
+    int code = shr_model_clone(call->model, &model, err);
+    if (code == SHR_OK) {
+        code = pass->edit(call, model, err);
+    }
+    if (code == SHR_OK) {
+        call->ret_model = model;
+    } else {
+        shr_model_free(model);
+    }
+    return code;
+}
+
 int shr_pass_run(const struct shr_pass *pass, struct shr_pass_call *call, struct shr_err *err)
 {
     call->ret_model = NULL;
@@ -69,7 +85,7 @@ int shr_pass_run(const struct shr_pass *pass, struct shr_pass_call *call, struct
         code = shr_ctx_poll(call->ctx, err);
     }
     if (code == SHR_OK) {
-        code = pass->run(call, err);
+        code = pass->edit != NULL ? run_edit(pass, call, err) : pass->run(call, err);
     }
     if (code == SHR_OK) {
         code = separate_names(&call->ret_model->graph, err);
