@@ -183,22 +183,6 @@ static int read_list(const struct shr_node *node, const char *name, int64_t fall
     return SHR_OK;
 }
 
-static int dims_infer(struct shr_infer *c, struct shr_err *err)
-{
-    size_t n = 0;
-    int64_t count;
-    const int64_t *dim = shr_node_ints(c->node, "dims", &n);
-    if (n > SHR_MAX_RANK || !shr_dims_count((int)n, dim, &count)) {
-        return shr_op_fail(c->node, err, SHR_ERR_INVALID, "dims is not a shape");
-    }
-    c->out[0].dtype = c->in[0].dtype;
-    c->out[0].rank = (int)n;
-    for (size_t i = 0; i < n; i++) {
-        shr_type_set_dim(&c->out[0], (int)i, dim[i], NULL);
-    }
-    return SHR_OK;
-}
-
 /* Does `small` broadcast to `large`? */
 static bool broadcasts(const struct shr_tensor *small, const struct shr_tensor *large)
 {
@@ -436,10 +420,10 @@ static const struct shr_op rows[] = {
     {TRAIN("ClipGrad", 3, alike_infer, shr_op_setup_f32, clip_forward), .in_place = 1 << 0},
     {TRAIN("SoftmaxGrad", 2, alike_infer, shr_op_setup_f32, softmax_forward)},
     {TRAIN("LogSoftmaxGrad", 2, alike_infer, shr_op_setup_f32, log_softmax_forward)},
-    {TRAIN("SumTo", 1, dims_infer, sum_to_setup, sum_to_forward)},
-    {TRAIN("BroadcastTo", 1, dims_infer, broadcast_to_setup, broadcast_to_forward)},
-    {TRAIN("Part", 1, dims_infer, part_setup, part_forward)},
-    {TRAIN("PutPart", 1, dims_infer, put_part_setup, put_part_forward)},
-    {TRAIN("GatherGrad", 2, dims_infer, gather_setup, gather_forward)},
+    {TRAIN("SumTo", 1, shr_infer_dims, sum_to_setup, sum_to_forward)},
+    {TRAIN("BroadcastTo", 1, shr_infer_dims, broadcast_to_setup, broadcast_to_forward)},
+    {TRAIN("Part", 1, shr_infer_dims, part_setup, part_forward)},
+    {TRAIN("PutPart", 1, shr_infer_dims, put_part_setup, put_part_forward)},
+    {TRAIN("GatherGrad", 2, shr_infer_dims, gather_setup, gather_forward)},
 };
 const struct shr_op_family shr_ops_train = {rows, SHR_COUNT_OF(rows)};

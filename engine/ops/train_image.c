@@ -151,19 +151,3 @@ void shr_image_sums(const struct shr_op_call *c, const struct shr_image *i,
         }
     }
 }
-
-int shr_infer_dims(struct shr_infer *c, struct shr_err *err)
-{
-    size_t n = 0;
-    int64_t count;
-    const int64_t *dim = shr_node_ints(c->node, "dims", &n);
-    if (n > SHR_MAX_RANK || !shr_dims_count((int)n, dim, &count)) {
-        return shr_op_fail(c->node, err, SHR_ERR_INVALID, "dims is not a shape");
-    }
-    c->out[0].dtype = c->in[0].dtype;
-    c->out[0].rank = (int)n;
-    for (size_t i = 0; i < n; i++) {
-        shr_type_set_dim(&c->out[0], (int)i, dim[i], NULL);
-    }
-    return SHR_OK;
-}

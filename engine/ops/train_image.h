@@ -43,7 +43,4 @@ void shr_image_sums(const struct shr_op_call *c, const struct shr_image *i,
                     const struct shr_image_sums *s, const float *x, const float *y,
                     const float *center, double *sums);
 
-/* Infer rule: the output has the dims of the attribute "dims" and the type of input 0. */
-int shr_infer_dims(struct shr_infer *c, struct shr_err *err);
-
 #endif

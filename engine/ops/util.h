@@ -95,7 +95,8 @@ int shr_type_broadcast(const struct shr_node *node, struct shr_type *to,
                        const struct shr_type *from, struct shr_err *err) SHR_MUSTCHECK;
 
 /* Infer rules that many rows have. */
-int shr_infer_same(struct shr_infer *c, struct shr_err *err);      /* output 0 as input 0 */
+int shr_infer_same(struct shr_infer *c, struct shr_err *err); /* output 0 as input 0 */
+int shr_infer_dims(struct shr_infer *c, struct shr_err *err); /* attribute dims, dtype of input 0 */
 int shr_infer_broadcast(struct shr_infer *c, struct shr_err *err); /* all inputs, one dtype */
 
 /* Product of dims [from, to). */
