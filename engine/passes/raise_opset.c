@@ -11,10 +11,14 @@ struct raise {
     size_t changed; /* nodes */
 };
 
-struct rule {
+enum { MOST_INPUTS = 3 };
+
+struct rule { /* what may change: attributes go, some to become inputs; a new name; anything */
     const char *op_type;
     int64_t since; /* the opset whose form differs from those before */
     const char *(*obstacle)(const struct shr_node *node); /* NULL = none, or the result: why not */
+    const char *to_inputs[MOST_INPUTS]; /* attributes that are the inputs from the second on */
+    const char *drops, *becomes;        /* an attribute, and another operator; NULL = none */
     int (*apply)(struct raise *r, struct shr_node *node, struct shr_err *err);
 };
 
@@ -36,87 +40,55 @@ static int add_input(struct raise *r, struct shr_node *node, size_t slot, const 
     return code;
 }
 
-/* A list, or a single integer as a tensor of one; nothing when the attribute is absent. */
-static int move_ints(struct raise *r, struct shr_node *node, const char *attr, size_t slot,
+/* Integers become int64 (n), a float a scalar of the type of the node's first input. */
+static int tensor_of(const struct shr_node *node, const struct shr_attr *a, struct shr_tensor *ret,
                      struct shr_err *err)
 {
-    const struct shr_attr *a = shr_node_attr(node, attr);
-    if (a == NULL || (a->kind != SHR_ATTR_INTS && a->kind != SHR_ATTR_INT)) {
-        return SHR_OK;
+    if (a->kind == SHR_ATTR_FLOAT) {
+        int code = shr_tensor_new(shr_node_in(node, 0)->type.dtype, 0, NULL, ret, err);
+        if (code == SHR_OK) {
+            shr_tensor_set(ret, 0, (double)a->f);
+        }
+        return code;
     }
-    struct shr_tensor t = {0};
+    const int64_t *ints = a->kind == SHR_ATTR_INT ? &a->i : a->ints;
     const int64_t n = a->kind == SHR_ATTR_INT ? 1 : (int64_t)a->n;
-    int code = shr_tensor_new(SHR_DTYPE_I64, 1, &n, &t, err);
+    int code = shr_tensor_new(SHR_DTYPE_I64, 1, &n, ret, err);
     for (int64_t i = 0; code == SHR_OK && i < n; i++) {
-        ((int64_t *)t.data)[i] = a->kind == SHR_ATTR_INT ? a->i : a->ints[i];
+        ((int64_t *)ret->data)[i] = ints[i];
     }
-    if (code == SHR_OK) {
-        code = add_input(r, node, slot, attr, t, err);
-    }
-    shr_node_drop_attr(node, attr);
     return code;
 }
 
-/* A scalar of the type of the node's first input. */
-static int move_float(struct raise *r, struct shr_node *node, const char *attr, size_t slot,
-                      struct shr_err *err)
+static bool is_typed(const struct shr_node *node)
 {
-    const struct shr_attr *a = shr_node_attr(node, attr);
-    if (a == NULL || a->kind != SHR_ATTR_FLOAT) {
-        return SHR_OK;
-    }
-    struct shr_tensor t = {0};
-    int code = shr_tensor_new(shr_node_in(node, 0)->type.dtype, 0, NULL, &t, err);
-    if (code == SHR_OK) {
-        shr_tensor_set(&t, 0, (double)a->f);
-        code = add_input(r, node, slot, attr, t, err);
-    }
-    shr_node_drop_attr(node, attr);
-    return code;
+    const struct shr_value *x = shr_node_in(node, 0);
+    return x != NULL && shr_dtype_is_float(x->type.dtype);
 }
 
 static const char *typed_obstacle(const struct shr_node *node)
 {
-    const struct shr_value *x = shr_node_in(node, 0);
-    return x == NULL || !shr_dtype_is_float(x->type.dtype) ? "the type of its input is not known"
-                                                           : NULL;
+    return is_typed(node) ? NULL : "the type of its input is not known";
 }
 
-static int raise_slice(struct raise *r, struct shr_node *node, struct shr_err *err)
+/* Nothing when the attribute is absent, or of a kind that it cannot have. */
+static int move_attr(struct raise *r, struct shr_node *node, const char *name, size_t slot,
+                     struct shr_err *err)
 {
-    int code = move_ints(r, node, "starts", 1, err);
-    code = code == SHR_OK ? move_ints(r, node, "ends", 2, err) : code;
-    return code == SHR_OK ? move_ints(r, node, "axes", 3, err) : code;
+    const struct shr_attr *a = shr_node_attr(node, name);
+    struct shr_tensor t = {0};
+    if (a == NULL ||
+        (a->kind == SHR_ATTR_FLOAT ? !is_typed(node)
+                                   : a->kind != SHR_ATTR_INTS && a->kind != SHR_ATTR_INT)) {
+        return SHR_OK;
+    }
+    int code = tensor_of(node, a, &t, err);
+    if (code == SHR_OK) {
+        code = add_input(r, node, slot, name, t, err);
+    }
+    shr_node_drop_attr(node, name);
+    return code;
 }
-
-static int raise_topk(struct raise *r, struct shr_node *node, struct shr_err *err)
-{
-    return move_ints(r, node, "k", 1, err);
-}
-
-static int raise_clip(struct raise *r, struct shr_node *node, struct shr_err *err)
-{
-    int code = move_float(r, node, "min", 1, err);
-    return code == SHR_OK ? move_float(r, node, "max", 2, err) : code;
-}
-
-static int raise_pad(struct raise *r, struct shr_node *node, struct shr_err *err)
-{
-    int code = move_ints(r, node, "pads", 1, err);
-    return code == SHR_OK ? move_float(r, node, "value", 2, err) : code;
-}
-
-static int raise_axes(struct raise *r, struct shr_node *node, struct shr_err *err)
-{
-    return move_ints(r, node, "axes", 1, err);
-}
-
-static int raise_split(struct raise *r, struct shr_node *node, struct shr_err *err)
-{
-    return move_ints(r, node, "split", 1, err);
-}
-
-/* ── Dropout, BatchNormalization, Scatter ───────────────────────────────────────────────────── */
 
 static const char *dropout_obstacle(const struct shr_node *node)
 {
@@ -126,34 +98,9 @@ static const char *dropout_obstacle(const struct shr_node *node)
                : NULL;
 }
 
-/* It does nothing outside of training, whatever the ratio. */
-static int raise_dropout(struct raise *r, struct shr_node *node, struct shr_err *err)
-{
-    (void)r;
-    (void)err;
-    shr_node_drop_attr(node, "ratio");
-    return SHR_OK;
-}
-
 static const char *batch_norm_obstacle(const struct shr_node *node)
 {
     return shr_node_int(node, "spatial", 1) == 0 ? "it has statistics for every place" : NULL;
-}
-
-static int raise_batch_norm(struct raise *r, struct shr_node *node, struct shr_err *err)
-{
-    (void)r;
-    (void)err;
-    shr_node_drop_attr(node, "spatial");
-    return SHR_OK;
-}
-
-static int raise_scatter(struct raise *r, struct shr_node *node, struct shr_err *err)
-{
-    (void)r;
-    (void)err;
-    node->op_type = "ScatterElements";
-    return SHR_OK;
 }
 
 /* ── Resize ─────────────────────────────────────────────────────────────────────────────────── */
@@ -282,26 +229,27 @@ static int raise_softmax(struct raise *r, struct shr_node *node, struct shr_err 
 
 /* ── All of them ────────────────────────────────────────────────────────────────────────────── */
 
-/* For a node they apply from the top. */
+/* For a node they apply from the top. Dropout does nothing outside of training, whatever its ratio;
+ * opset 10 deprecated Upsample, which becomes Resize of 11 at once. */
 static const struct rule rules[] = {
-    {"BatchNormalization", 9, batch_norm_obstacle, raise_batch_norm},
-    {"Slice", 10, NULL, raise_slice},
-    {"TopK", 10, NULL, raise_topk},
-    {"Dropout", 10, dropout_obstacle, raise_dropout},
-    {"Clip", 11, typed_obstacle, raise_clip},
-    {"Pad", 11, typed_obstacle, raise_pad},
-    {"Scatter", 11, NULL, raise_scatter},
-    {"Resize", 11, resize_obstacle, raise_resize},
-    {"Upsample", 11, NULL, raise_upsample}, /* 10 deprecated it; to Resize of 11 at once */
-    {"Dropout", 12, NULL, raise_dropout},
-    {"Resize", 13, resize_mode_obstacle, raise_resize_mode},
-    {"Softmax", 13, NULL, raise_softmax},
-    {"LogSoftmax", 13, NULL, raise_softmax},
-    {"Hardmax", 13, NULL, raise_softmax},
-    {"Squeeze", 13, NULL, raise_axes},
-    {"Unsqueeze", 13, NULL, raise_axes},
-    {"ReduceSum", 13, NULL, raise_axes},
-    {"Split", 13, NULL, raise_split},
+    {"BatchNormalization", 9, batch_norm_obstacle, .drops = "spatial"},
+    {"Slice", 10, .to_inputs = {"starts", "ends", "axes"}},
+    {"TopK", 10, .to_inputs = {"k"}},
+    {"Dropout", 10, dropout_obstacle},
+    {"Clip", 11, typed_obstacle, .to_inputs = {"min", "max"}},
+    {"Pad", 11, typed_obstacle, .to_inputs = {"pads", "value"}},
+    {"Scatter", 11, .becomes = "ScatterElements"},
+    {"Resize", 11, resize_obstacle, .apply = raise_resize},
+    {"Upsample", 11, .apply = raise_upsample},
+    {"Dropout", 12, .drops = "ratio"},
+    {"Resize", 13, resize_mode_obstacle, .apply = raise_resize_mode},
+    {"Softmax", 13, .apply = raise_softmax},
+    {"LogSoftmax", 13, .apply = raise_softmax},
+    {"Hardmax", 13, .apply = raise_softmax},
+    {"Squeeze", 13, .to_inputs = {"axes"}},
+    {"Unsqueeze", 13, .to_inputs = {"axes"}},
+    {"ReduceSum", 13, .to_inputs = {"axes"}},
+    {"Split", 13, .to_inputs = {"split"}},
 };
 
 static const char *obstacle(const struct shr_node *node, int64_t from)
@@ -327,19 +275,47 @@ static const char *obstacle(const struct shr_node *node, int64_t from)
     return why;
 }
 
+static int apply(struct raise *r, const struct rule *rule, struct shr_node *node,
+                 struct shr_err *err)
+{
+    int code = SHR_OK;
+    for (size_t i = 0; i < MOST_INPUTS && rule->to_inputs[i] != NULL && code == SHR_OK; i++) {
+        code = move_attr(r, node, rule->to_inputs[i], i + 1, err);
+    }
+    if (rule->drops != NULL) {
+        shr_node_drop_attr(node, rule->drops);
+    }
+    if (rule->becomes != NULL) {
+        node->op_type = rule->becomes;
+    }
+    return code == SHR_OK && rule->apply != NULL ? rule->apply(r, node, err) : code;
+}
+
 static int apply_rules(struct raise *r, struct shr_node *node, int64_t from, struct shr_err *err)
 {
     bool changed = false;
-    for (size_t i = 0; i < SHR_COUNT_OF(rules); i++) {
+    int code = SHR_OK;
+    for (size_t i = 0; i < SHR_COUNT_OF(rules) && code == SHR_OK; i++) {
         if (from < rules[i].since && shr_node_is(node, rules[i].op_type)) {
-            int code = rules[i].apply(r, node, err);
-            if (code != SHR_OK) {
-                return code;
-            }
+            code = apply(r, &rules[i], node, err);
             changed = true;
         }
     }
     r->changed += changed;
+    return code;
+}
+
+static int check_all(const struct shr_graph *g, int64_t from, struct shr_err *err)
+{
+    SHR_EACH_NODE (node, g) {
+        const char *why = obstacle(node, from);
+        if (why != NULL) {
+            char label[128];
+            return shr_err_set(err, SHR_ERR_UNSUPPORTED, "opset %lld cannot become %d: %s %s: %s",
+                               (long long)from, SHR_RAISED_OPSET, node->op_type,
+                               shr_node_label(node, label, sizeof label), why);
+        }
+    }
     return SHR_OK;
 }
 
@@ -351,15 +327,8 @@ int shr_raise_opset(struct shr_model *model, struct shr_report *report, struct s
         return SHR_OK;
     }
     int code = shr_model_infer(model, NULL, err);
-    for (struct shr_node *node = r.g->first_node; node != NULL && code == SHR_OK;
-         node = node->next) {
-        const char *why = obstacle(node, from);
-        if (why != NULL) {
-            char label[128];
-            code = shr_err_set(err, SHR_ERR_UNSUPPORTED, "opset %lld cannot become %d: %s %s: %s",
-                               (long long)from, SHR_RAISED_OPSET, node->op_type,
-                               shr_node_label(node, label, sizeof label), why);
-        }
+    if (code == SHR_OK) {
+        code = check_all(r.g, from, err);
     }
     for (struct shr_node *node = r.g->first_node, *next; node != NULL && code == SHR_OK;
          node = next) {
