@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "passes/edit.h"
 #include "passes/student.h"
 #include "passes/training.h"
 #include "train/init.h"
@@ -163,8 +164,8 @@ static int read_loss(const struct shr_pass_call *call, struct shr_fit_opts *o, s
 
 static void report(const struct shr_pass_call *call, const struct shr_model *student)
 {
-    const int64_t before = shr_training_parameters(call->model);
-    const int64_t after = shr_training_parameters(student);
+    const int64_t before = shr_edit_parameters(call->model);
+    const int64_t after = shr_edit_parameters(student);
     struct shr_note *note = shr_report_note(call->report, SHR_NOTE_DONE, "",
                                             "a student of %lld parameters learned from %lld",
                                             (long long)after, (long long)before);

@@ -1,5 +1,4 @@
 /* Weights of quantize_dynamic; see dynamic.h. */
-#include <stdio.h>
 #include <string.h>
 
 #include "passes/dynamic.h"
@@ -43,26 +42,16 @@ static void tell(const struct shr_dynamic *d, const struct shr_value *w,
                     (double)(shr_tensor_bytes(&q->q) + shr_tensor_bytes(&q->scale)));
 }
 
-static int constant(struct shr_dynamic *d, const char *stem, const char *suffix,
-                    struct shr_tensor *take, struct shr_value **ret, struct shr_err *err)
-{
-    char name[512];
-    snprintf(name, sizeof name, "%.480s%s", stem, suffix);
-    struct shr_tensor t = *take;
-    *take = (struct shr_tensor){0};
-    return shr_graph_add_constant(d->g, name, t, ret, err);
-}
-
 static int store(struct shr_dynamic *d, struct shr_dynamic_weight *w, struct shr_quant_weight *q,
                  bool with_zero, struct shr_err *err)
 {
     const char *name = w->w->name;
-    int code = constant(d, name, "_quantized", &q->q, &w->q, err);
+    int code = shr_edit_add_constant(d->g, name, "_quantized", &q->q, &w->q, err);
     if (code == SHR_OK) {
-        code = constant(d, name, "_scale", &q->scale, &w->scale, err);
+        code = shr_edit_add_constant(d->g, name, "_scale", &q->scale, &w->scale, err);
     }
     if (code == SHR_OK && with_zero) {
-        code = constant(d, name, "_zero_point", &q->zero, &w->zero, err);
+        code = shr_edit_add_constant(d->g, name, "_zero_point", &q->zero, &w->zero, err);
     }
     struct shr_dynamic_weight *added = code == SHR_OK ? SHR_VEC_ADD(&d->weights) : NULL;
     if (added == NULL) {

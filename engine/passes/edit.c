@@ -2,6 +2,7 @@
 #include "passes/edit.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 int shr_edit_constant(struct shr_graph *g, struct shr_node *node, size_t slot,
@@ -18,6 +19,17 @@ int shr_edit_constant(struct shr_graph *g, struct shr_node *node, size_t slot,
         shr_node_set_input(node, slot, own);
     }
     return code;
+}
+
+int shr_edit_add_constant(struct shr_graph *g, const char *stem, const char *suffix,
+                          struct shr_tensor *take_tensor, struct shr_value **ret,
+                          struct shr_err *err)
+{
+    char name[512];
+    snprintf(name, sizeof name, "%.480s%s", stem, suffix);
+    const struct shr_tensor t = *take_tensor;
+    *take_tensor = (struct shr_tensor){0};
+    return shr_graph_add_constant(g, name, t, ret, err);
 }
 
 int shr_edit_bias(const struct shr_tensor *bias, int64_t n, double factor, bool *ret_ok,
@@ -96,4 +108,13 @@ bool shr_edit_all_finite(const struct shr_tensor *t)
         }
     }
     return true;
+}
+
+int64_t shr_edit_parameters(const struct shr_model *model)
+{
+    int64_t n = 0;
+    SHR_EACH_VALUE (v, &model->graph) {
+        n += shr_value_is_parameter(v) ? shr_tensor_count(&v->constant) : 0;
+    }
+    return n;
 }

@@ -9,6 +9,11 @@
 int shr_edit_constant(struct shr_graph *g, struct shr_node *node, size_t slot,
                       struct shr_tensor take_tensor, struct shr_err *err) SHR_MUSTCHECK;
 
+/* A new initializer called stem and suffix; takes what *take_tensor holds, also on failure. */
+int shr_edit_add_constant(struct shr_graph *g, const char *stem, const char *suffix,
+                          struct shr_tensor *take_tensor, struct shr_value **ret,
+                          struct shr_err *err) SHR_MUSTCHECK;
+
 /* A copy of a float32 bias as (n), multiplied by factor: of () or (1) repeated, of (n) or (1, n).
  * NULL is zeros. False when it is of another type or shape; then *ret is not set. */
 int shr_edit_bias(const struct shr_tensor *bias, int64_t n, double factor, bool *ret_ok,
@@ -33,6 +38,9 @@ int shr_edit_insert(struct shr_graph *g, struct shr_node *before, const char *op
 
 /* Is no element of a float32 tensor infinite or no number? */
 bool shr_edit_all_finite(const struct shr_tensor *t);
+
+/* Elements of weights and biases, as they are stored. */
+int64_t shr_edit_parameters(const struct shr_model *model);
 
 /* The node that alone reads a value that may be NULL. */
 struct shr_node *shr_edit_reader(const struct shr_value *v);

@@ -12,6 +12,7 @@
 #include "base/vec.h"
 #include "data/dataset.h"
 #include "passes/calibrate.h"
+#include "passes/edit.h"
 
 struct classes { /* of all samples, in their order */
     SHR_VEC(int32_t) list;
@@ -123,9 +124,7 @@ static int measure(const struct sensitivity *s, const struct shr_model *model,
         code = shr_model_save(model, &bytes, err);
         ret->bytes = (int64_t)bytes.len;
     }
-    SHR_EACH_VALUE (v, &model->graph) {
-        ret->parameters += shr_value_is_parameter(v) ? shr_tensor_count(&v->constant) : 0;
-    }
+    ret->parameters = shr_edit_parameters(model);
     shr_buf_finish(&bytes);
     shr_mem_free(types);
     shr_feed_free(feed);

@@ -89,16 +89,6 @@ static const char *obstacle(const struct weights *p, const struct shr_node *node
 
 /* ── Matrices ───────────────────────────────────────────────────────────────────────────────── */
 
-static int constant(struct weights *p, const char *stem, const char *suffix,
-                    struct shr_tensor *take, struct shr_value **ret, struct shr_err *err)
-{
-    char name[512];
-    snprintf(name, sizeof name, "%.480s%s", stem, suffix);
-    struct shr_tensor t = *take;
-    *take = (struct shr_tensor){0};
-    return shr_graph_add_constant(p->g, name, t, ret, err);
-}
-
 static void tell(const struct weights *p, const struct shr_value *w,
                  const struct shr_block_weight *q)
 {
@@ -127,13 +117,14 @@ static int quantize(struct weights *p, struct matrix *m, bool flat, struct shr_e
             q.q.rank = 2;
             q.q.dim[1] *= q.q.dim[2];
         }
-        code = constant(p, m->w->name, "_blocks", &q.q, flat ? &m->flat : &m->blocks, err);
+        code = shr_edit_add_constant(p->g, m->w->name, "_blocks", &q.q,
+                                     flat ? &m->flat : &m->blocks, err);
     }
     if (code == SHR_OK) {
-        code = constant(p, m->w->name, "_scales", &q.scale, &m->scale, err);
+        code = shr_edit_add_constant(p->g, m->w->name, "_scales", &q.scale, &m->scale, err);
     }
     if (code == SHR_OK && !p->how.symmetric) {
-        code = constant(p, m->w->name, "_zero_points", &q.zero, &m->zero, err);
+        code = shr_edit_add_constant(p->g, m->w->name, "_zero_points", &q.zero, &m->zero, err);
     }
     shr_block_weight_finish(&q);
     return code;
@@ -167,7 +158,7 @@ static int reshape(struct weights *p, struct shr_node *before, struct matrix *m,
         ((int64_t *)t.data)[i] = dim[i];
     }
     if (code == SHR_OK) {
-        code = constant(p, m->w->name, "_shape", &t, &shape, err);
+        code = shr_edit_add_constant(p->g, m->w->name, "_shape", &t, &shape, err);
     }
     return code == SHR_OK ? shr_edit_insert(p->g, before, "Reshape", from->name,
                                             (struct shr_value *[]){from, shape}, 2, from->name,

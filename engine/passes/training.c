@@ -89,12 +89,3 @@ void shr_training_report(struct shr_report *report, const struct shr_fit_opts *o
                         "every batch");
     }
 }
-
-int64_t shr_training_parameters(const struct shr_model *model)
-{
-    int64_t n = 0;
-    SHR_EACH_VALUE (v, &model->graph) {
-        n += shr_value_is_parameter(v) ? shr_tensor_count(&v->constant) : 0;
-    }
-    return n;
-}

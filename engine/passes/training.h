@@ -50,7 +50,4 @@ void shr_training_opts(struct shr_fit_opts *ret, const struct shr_arg *first,
 void shr_training_report(struct shr_report *report, const struct shr_fit_opts *opts,
                          const struct shr_fit_result *result);
 
-/* Elements of weights and biases. */
-int64_t shr_training_parameters(const struct shr_model *model);
-
 #endif
