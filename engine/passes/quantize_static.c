@@ -161,6 +161,10 @@ static void range_of(const struct quantize *q, const struct shr_histogram *h,
         break;
     case ENTROPY:
         shr_histogram_entropy(h, min, max);
+        if (shr_histogram_cuts_too_much(h, grid->max - grid->min, *min, *max)) {
+            *min = h->min;
+            *max = h->max;
+        }
         break;
     case MSE:
         shr_histogram_mse(h, grid->max - grid->min, min, max);

@@ -889,7 +889,7 @@ class Case:
 @pytest.mark.parametrize("name", MODELS)
 def test_awkward_models_keep_their_function(shrink, name):
     case = Case(shrink, name)
-    quantized, pruned = 0.12, 0.35  # entropy still cuts 9 % of foreign_operator
+    quantized, pruned = 0.08, 0.35
     ours = case.ours(case.path)
     assert ours is None or distance(ours, case.before[0]) < 1e-5
     for sequence in SEQUENCES:

@@ -134,6 +134,26 @@ static void entropy_does_not_cut_off_nearly_everything(void **state)
     assert_true(cut <= N / 10);
 }
 
+/* One outlier of 40,000 may go for finer steps; a part of the body may not. */
+static void a_range_that_costs_more_than_it_wins_is_told(void **state)
+{
+    (void)state;
+    enum { BODY = 40000 };
+    static float x[BODY];
+    memset(&h, 0, sizeof h);
+    for (int i = 0; i < BODY; i++) {
+        x[i] = (float)i / BODY;
+    }
+    assert_true(shr_histogram_add(&h, x, BODY));
+    assert_true(shr_histogram_add(&h, (const float[]){1.5f}, 1));
+    assert_false(shr_histogram_cuts_too_much(&h, 255, 0, 1));
+    assert_false(shr_histogram_cuts_too_much(&h, 255, h.min, h.max));
+    assert_true(shr_histogram_cuts_too_much(&h, 255, 0, 0.9));
+    assert_true(shr_histogram_cuts_too_much(&h, 255, 0, 0.01));
+    memset(&h, 0, sizeof h);
+    assert_false(shr_histogram_cuts_too_much(&h, 255, 0, 0));
+}
+
 static void percentile_is_that_of_numpy_within_a_bin(void **state)
 {
     (void)state;
@@ -210,6 +230,7 @@ int main(void)
         cmocka_unit_test(histogram_counts_each_value_in_the_bin_that_holds_it),
         cmocka_unit_test(entropy_threshold_is_that_of_numpy),
         cmocka_unit_test(entropy_does_not_cut_off_nearly_everything),
+        cmocka_unit_test(a_range_that_costs_more_than_it_wins_is_told),
         cmocka_unit_test(percentile_is_that_of_numpy_within_a_bin),
         cmocka_unit_test(mse_range_is_that_of_numpy_within_two_steps),
         cmocka_unit_test(percentile_100_is_the_range_that_was_seen),
