@@ -5,33 +5,21 @@
  * a long job would fill the disk until the next sweep. Thread: any. */
 #include "inner.h"
 
-struct row {
+struct found {
     struct shr_arena arena;
-    const char *sha256;
-    uint64_t bytes;
+    const char *sha256; /* NULL = there is none */
 };
 
-static int take(sqlite3_stmt *stmt, void *user, struct shr_err *err)
+static int take(sqlite3_stmt *row, void *user, struct shr_err *err)
 {
-    struct row *row = user;
+    struct found *found = user;
     int code = 0;
-    row->sha256 = store_row_text(stmt, 0, &row->arena, &code);
-    row->bytes = (uint64_t)sqlite3_column_int64(stmt, 1);
+    found->sha256 = store_row_text(row, 0, &found->arena, &code);
     return store__oom(code, err);
 }
 
-/* step -1 = whichever it is of. row->sha256 stays NULL when there is none. */
-static int find(struct store_db *db, int64_t job, int64_t step, struct row *row,
-                struct shr_err *err)
-{
-    return store_db_query(db,
-                          "SELECT sha256, bytes FROM checkpoint WHERE job = ?1"
-                          " AND (?2 < 0 OR step = ?2)",
-                          STORE_ARGS(STORE_INT(job), STORE_INT(step)), take, row, err);
-}
-
 static int put(struct store *store, const char *job_id, int64_t attempt, int64_t step,
-               const char *sha256, uint64_t bytes, struct row *old, struct shr_err *err)
+               const char *sha256, uint64_t bytes, struct found *old, struct shr_err *err)
 {
     int64_t job;
     int code = store__job_find(store, job_id, attempt, &job, err);
@@ -39,7 +27,8 @@ static int put(struct store *store, const char *job_id, int64_t attempt, int64_t
         code = store__blob_expect(store, sha256, bytes, err);
     }
     if (code == 0) {
-        code = find(&store->main, job, -1, old, err);
+        code = store_db_query(&store->main, "SELECT sha256 FROM checkpoint WHERE job = ?1",
+                              STORE_ARGS(STORE_INT(job)), take, old, err);
     }
     if (code != 0) {
         return code;
@@ -56,7 +45,7 @@ int store_checkpoint_put(struct store *store, const char *job_id, int64_t attemp
                          const void *bytes, size_t n, struct shr_err *err)
 {
     char sha256[STORE_SHA256_HEX];
-    struct row old = {0};
+    struct found old = {0};
     int code = store_blob_put(store, bytes, n, sha256, err);
     if (code == 0) {
         code = store_db_begin(&store->main, err);
@@ -76,24 +65,20 @@ int store_checkpoint_put(struct store *store, const char *job_id, int64_t attemp
 int store_checkpoint_get(struct store *store, const char *job_id, int64_t step, void **ret_bytes,
                          size_t *ret_n, struct shr_err *err)
 {
-    struct row row = {0};
-    int64_t job;
-    int code = store_db_begin(&store->main, err);
-    if (code != 0) {
-        return code;
-    }
-    code = store__job_find(store, job_id, -1, &job, err);
-    if (code == 0) {
-        code = find(&store->main, job, step, &row, err);
-    }
-    code = store_db_end(&store->main, code, err);
-    if (code == 0 && row.sha256 == NULL) {
+    struct found found = {0};
+    store_db_lock(&store->reader);
+    int code = store_db_query(&store->reader,
+                              "SELECT sha256 FROM checkpoint"
+                              " WHERE job = (SELECT seq FROM job WHERE id = ?1) AND step = ?2",
+                              STORE_ARGS(STORE_TEXT(job_id), STORE_INT(step)), take, &found, err);
+    store_db_unlock(&store->reader);
+    if (code == 0 && found.sha256 == NULL) {
         *ret_bytes = NULL;
         *ret_n = 0;
     } else if (code == 0) {
-        code = store_blob_get(store, row.sha256, SIZE_MAX, ret_bytes, ret_n, err);
+        code = store_blob_get(store, found.sha256, SIZE_MAX, ret_bytes, ret_n, err);
     }
-    shr_arena_finish(&row.arena);
+    shr_arena_finish(&found.arena);
     return code;
 }
 
