@@ -93,9 +93,13 @@ static void one_product(const struct shr_op_call *c, size_t i, size_t worker, st
     const struct matmul *s = c->state;
     const size_t k = s->p.k, n = s->p.n, ia = s->at[i][0], ib = s->at[i][1];
     const float *a = c->in[0]->data, *b = c->in[1]->data; /* (…, m, k), (…, k, n) */
-    char *scratch = (char *)c->scratch + worker * s->packed_size;
-    if (s->packed == NULL) {
+    const char *packed;
+    if (s->packed != NULL) {
+        packed = s->packed + ib * s->packed_size;
+    } else {
+        char *scratch = (char *)c->scratch + worker * s->packed_size;
         c->kernels->gemm_f32_pack(k, n, b + ib * k * n, n, false, scratch);
+        packed = scratch;
     }
     const struct shr_gemm_f32 g = {
         .m = s->p.m,
@@ -103,7 +107,7 @@ static void one_product(const struct shr_op_call *c, size_t i, size_t worker, st
         .k = k,
         .a = a + ia * s->p.m * k,
         .lda = k,
-        .b = s->packed != NULL ? s->packed + ib * s->packed_size : scratch,
+        .b = packed,
         .c = (float *)c->out[0]->data + i * s->p.m * n, /* (…, m, n) */
         .ldc = n,
     };
