@@ -26,6 +26,10 @@ enum coordinates {
 enum rounding { PREFER_FLOOR, PREFER_CEIL, FLOOR, CEIL, OLD /* ceil where the axis shrinks */ };
 enum method { NEAREST, LINEAR, CUBIC };
 
+enum {
+    MOST_TAPS = 1 << 24 /* of all outputs along an axis: a tiny scale spreads an antialias filter */
+};
+
 struct form { /* the attributes */
     enum coordinates coordinates;
     enum rounding rounding;
@@ -362,8 +366,9 @@ static int make_table(struct shr_op_setup *c, const struct form *f, const struct
     t->out = a->out;
     t->taps = f->method == NEAREST ? 1 : 2 - 2 * first_tap(f, a, &shrink);
     size_t n;
-    if (!shr_size_mul((size_t)a->out, (size_t)t->taps, &n) || n > SIZE_MAX / 16) {
-        return shr_op_fail(c->node, err, SHR_ERR_LIMIT, "the filter is too large");
+    if (!shr_size_mul((size_t)a->out, (size_t)t->taps, &n) || n > MOST_TAPS) {
+        return shr_op_fail(c->node, err, SHR_ERR_LIMIT,
+                           "the filter of an axis has more than %d taps", MOST_TAPS);
     }
     t->index = shr_arena_new(c->arena, n + 1, sizeof *t->index);
     t->weight = f->method == NEAREST ? NULL : shr_arena_new(c->arena, n + 1, sizeof *t->weight);
