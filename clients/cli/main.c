@@ -58,20 +58,25 @@ static const struct command commands[] = {
     {"status", NULL, "", "Version, limits and health of the server", 0, 0, cli_status},
 };
 
+static void print_command(const struct command *c, FILE *to)
+{
+    fprintf(to, "  %s%s%s %s\n      %s\n", c->noun, c->verb == NULL ? "" : " ",
+            c->verb == NULL ? "" : c->verb, c->words, c->help);
+}
+
 static void print_help(FILE *to)
 {
     fputs("shrinkctl " CLI_VERSION ": makes neural networks smaller and faster, with shrinkd\n\n"
-          "Usage: shrinkctl [OPTION …] COMMAND …\n\n",
+          "Usage: shrinkctl [OPTION …] COMMAND …\n",
           to);
     const char *noun = "";
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         const struct command *c = &commands[i];
-        if (strcmp(noun, c->noun) != 0 && c->verb != NULL) {
+        if (strcmp(noun, c->noun) != 0 && (c->verb != NULL || i == 0 || c[-1].verb != NULL)) {
             fputc('\n', to);
         }
         noun = c->noun;
-        fprintf(to, "  %s%s%s %s\n      %s\n", c->noun, c->verb == NULL ? "" : " ",
-                c->verb == NULL ? "" : c->verb, c->words, c->help);
+        print_command(c, to);
     }
     fputs("\nOptions:\n"
           "  --server URL        http://HOST:PORT or unix:PATH (SHRINKD_SERVER; "
@@ -79,7 +84,7 @@ static void print_help(FILE *to)
           "  --token-file FILE   bearer token (SHRINKD_TOKEN_FILE)\n"
           "  --json              print what the server answered\n"
           "  --quiet             no progress\n"
-          "  --help, --version\n\n"
+          "  --help, --version   --help behind a command tells about it alone\n\n"
           "Exit codes: 0 done, 1 refused by the server, 2 wrong usage, 3 server not reached,\n"
           "4 the job failed or was cancelled, 5 an assert of the job does not hold, 6 a local "
           "file\n\n"
@@ -185,13 +190,16 @@ int main(int argc, char **argv)
     }
     argc -= used, argv += used;
 
-    /* --json and --quiet read well behind the command too. */
+    /* --json, --quiet and --help read well behind the command too. */
     int kept = 0;
     for (int i = 0; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             cli.json = true;
         } else if (strcmp(argv[i], "--quiet") == 0) {
             cli.quiet = true;
+        } else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            print_command(command, stdout);
+            return CLI_OK;
         } else {
             argv[kept++] = argv[i];
         }
