@@ -74,7 +74,11 @@ static int conv_setup(struct shr_op_setup *c, struct shr_err *err)
     conv->f32 = c->kernels->conv_f32_new(&spec, &c->scratch);
     shr_mem_free(scaled);
     c->state = conv;
-    return conv->f32 == NULL ? shr_op_fail(c->node, err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;
+    if (conv->f32 == NULL) {
+        return shr_op_fail(c->node, err, SHR_ERR_NOMEM, "out of memory");
+    }
+    c->kernel = c->kernels->conv_f32_form(conv->f32);
+    return SHR_OK;
 }
 
 static int conv_forward(const struct shr_op_call *c, struct shr_err *err)
@@ -141,7 +145,11 @@ static int qconv_setup(struct shr_op_setup *c, struct shr_err *err)
     conv->x_zero = q.x_zero;
     conv->i8 = c->kernels->conv_i8_new(&spec, &c->scratch);
     c->state = conv;
-    return conv->i8 == NULL ? shr_op_fail(c->node, err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;
+    if (conv->i8 == NULL) {
+        return shr_op_fail(c->node, err, SHR_ERR_NOMEM, "out of memory");
+    }
+    c->kernel = c->kernels->conv_i8_form(conv->i8);
+    return SHR_OK;
 }
 
 static int qconv_forward(const struct shr_op_call *c, struct shr_err *err)

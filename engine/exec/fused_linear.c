@@ -80,12 +80,13 @@ const struct shr_op shr__fused_linear = {
 
 /* ── Static int8 ────────────────────────────────────────────────────────────────────────────── */
 
-static int pack(const struct shr_op_setup *c, const struct shape *s, const struct shr__qproduct *q,
+static int pack(struct shr_op_setup *c, const struct shape *s, const struct shr__qproduct *q,
                 void **ret, struct shr_err *err)
 {
     int rc = shr__fused_memory(c, c->kernels->gemm_i8_size(s->k, s->n), 1, ret, err);
     if (rc == 0) {
         c->kernels->gemm_i8_pack(s->k, s->n, q->w, row_stride(s), s->trans, q->w_zero, *ret);
+        c->kernel = c->kernels->gemm_i8_form(*ret);
     }
     return rc;
 }

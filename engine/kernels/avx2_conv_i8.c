@@ -16,6 +16,12 @@ static int64_t reach(int64_t out, int64_t stride, int64_t kernel, int64_t dil)
     return (out - 1) * stride + (kernel - 1) * dil + 1;
 }
 
+/* That of the first group. */
+const char *shr__conv_i8_form_avx2(const struct shr_conv_i8 *conv)
+{
+    return conv->depthwise ? "depthwise" : shr__gemm_i8_form_avx2(conv->packed);
+}
+
 void shr__conv_i8_free_avx2(struct shr_conv_i8 *conv)
 {
     if (conv == NULL) {

@@ -648,6 +648,12 @@ static void some_rows(void *arg, size_t task, size_t worker)
     shr__i8_multiply(s->g, &s->rows, panel, m * part / s->parts, m * (part + 1) / s->parts);
 }
 
+const char *shr__gemm_i8_form_avx2(const void *packed)
+{
+    static const char *const name[] = {"int16 pairs", "int16 singles", "nibbles"};
+    return name[((const struct i8_packed *)packed)->mode];
+}
+
 void shr__gemm_i8_avx2(const struct shr_gemm_i8 *g)
 {
     static const uint32_t begin = 0;

@@ -20,13 +20,15 @@
     .maxpool_f32 = shr__maxpool_f32_##isa, .avgpool_f32 = shr__avgpool_f32_##isa,                  \
     .maxpool_grad_f32 = shr__maxpool_grad_f32_##isa,                                               \
     .avgpool_grad_f32 = shr__avgpool_grad_f32_##isa, .conv_f32_load = shr__conv_f32_load,          \
-    .conv_f32_run = shr__conv_f32_run, .conv_f32_free = shr__conv_f32_free,
+    .conv_f32_run = shr__conv_f32_run, .conv_f32_free = shr__conv_f32_free,                        \
+    .conv_f32_form = shr__conv_f32_form,
 
 /* The entries of SHR__I8_ENTRIES */
 #define I8_ENTRIES(isa)                                                                            \
     .gemm_i8_size = shr__gemm_i8_size_##isa, .gemm_i8_pack = shr__gemm_i8_pack_##isa,              \
     .gemm_i8 = shr__gemm_i8_##isa, .conv_i8_new = shr__conv_i8_new_##isa,                          \
-    .conv_i8_run = shr__conv_i8_run_##isa, .conv_i8_free = shr__conv_i8_free_##isa,
+    .conv_i8_run = shr__conv_i8_run_##isa, .conv_i8_free = shr__conv_i8_free_##isa,                \
+    .gemm_i8_form = shr__gemm_i8_form_##isa, .conv_i8_form = shr__conv_i8_form_##isa,
 
 /* What moves or changes elements, one by one */
 #define LOOP_ENTRIES(isa)                                                                          \

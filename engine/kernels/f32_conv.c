@@ -287,7 +287,8 @@ static struct shr_conv_f32 *direct_new(const struct shr_conv_f32_spec *spec, siz
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run = conv_run, .load = conv_load, .free = conv_free};
+    conv->base = (struct shr_conv_f32){
+        .run = conv_run, .load = conv_load, .free = conv_free, .form = "direct"};
     conv->s = *s;
     conv->act = f32_act_of(spec);
     conv->k = (size_t)(s->c / s->groups * s->kh * s->kw);

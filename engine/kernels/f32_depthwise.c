@@ -263,7 +263,8 @@ struct shr_conv_f32 *VF_NAME(depthwise_new)(const struct shr_conv_f32_spec *spec
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run = conv_run, .load = conv_load, .free = conv_free};
+    conv->base = (struct shr_conv_f32){
+        .run = conv_run, .load = conv_load, .free = conv_free, .form = "depthwise"};
     conv->s = spec->shape;
     conv->act = f32_act_of(spec);
     f32_bounds(&conv->act, &conv->lo, &conv->hi);

@@ -420,7 +420,10 @@ struct shr_conv_f32 *VF_NAME(winograd_new)(const struct shr_conv_f32_spec *spec,
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run = conv_run, .load = conv_load, .free = conv_free};
+    conv->base = (struct shr_conv_f32){.run = conv_run,
+                                       .load = conv_load,
+                                       .free = conv_free,
+                                       .form = tile == 2 ? "winograd 2x2" : "winograd 4x4"};
     conv->s = spec->shape;
     conv->act = f32_act_of(spec);
     conv->tile = (size_t)tile;

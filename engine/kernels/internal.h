@@ -173,7 +173,9 @@ SHR__F32_ENTRIES(avx512)
                                                size_t *ret_scratch);                               \
     void shr__conv_i8_run_##isa(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero,  \
                                 void *y, void *scratch, struct shr_team *team);                    \
-    void shr__conv_i8_free_##isa(struct shr_conv_i8 *conv);
+    void shr__conv_i8_free_##isa(struct shr_conv_i8 *conv);                                        \
+    const char *shr__gemm_i8_form_##isa(const void *packed);                                       \
+    const char *shr__conv_i8_form_##isa(const struct shr_conv_i8 *conv);
 SHR__I8_ENTRIES(ref)
 SHR__I8_ENTRIES(avx2)
 SHR__I8_ENTRIES(avxvnni)
@@ -185,11 +187,13 @@ struct shr_conv_f32 {
                 void *scratch, struct shr_team *team);
     void (*load)(struct shr_conv_f32 *conv, const float *w, const float *bias);
     void (*free)(struct shr_conv_f32 *conv);
+    const char *form;
 };
 void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, const float *residual,
                        float *y, void *scratch, struct shr_team *team);
 void shr__conv_f32_load(struct shr_conv_f32 *conv, const float *w, const float *bias);
 void shr__conv_f32_free(struct shr_conv_f32 *conv);
+const char *shr__conv_f32_form(const struct shr_conv_f32 *conv);
 
 void shr__maxpool_u8_ref(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);
 void shr__add_u8_ref(const struct shr_add_u8 *p);

@@ -158,6 +158,7 @@ struct shr_kernels {
     void (*gemm_i8_pack)(size_t k, size_t n, const int8_t *b, size_t ldb, bool trans,
                          const int32_t *zero, void *packed);
     void (*gemm_i8)(const struct shr_gemm_i8 *g);
+    const char *(*gemm_i8_form)(const void *packed); /* how it multiplies, for people; static */
 
     /* Float convolution NHWC. NULL = out of memory. scratch bytes, aligned to SHR_MEM_ALIGN, are
      * given to run. x (n, h, w, c); residual like y, or NULL; y (n, oh, ow, oc), which may be the
@@ -168,12 +169,14 @@ struct shr_kernels {
     void (*conv_f32_run)(const struct shr_conv_f32 *conv, const float *x, const float *residual,
                          float *y, void *scratch, struct shr_team *team);
     void (*conv_f32_free)(struct shr_conv_f32 *conv);
+    const char *(*conv_f32_form)(const struct shr_conv_f32 *conv); /* as gemm_i8_form */
 
     /* NULL = out of memory. x (n, h, w, c), y (n, oh, ow, oc); x_zero in 0..255. */
     struct shr_conv_i8 *(*conv_i8_new)(const struct shr_conv_i8_spec *spec, size_t *ret_scratch);
     void (*conv_i8_run)(const struct shr_conv_i8 *conv, const uint8_t *x, int32_t x_zero, void *y,
                         void *scratch, struct shr_team *team);
     void (*conv_i8_free)(struct shr_conv_i8 *conv);
+    const char *(*conv_i8_form)(const struct shr_conv_i8 *conv); /* as gemm_i8_form */
 
     /* NHWC; padding does not count, a window of padding alone gives 0 */
     void (*maxpool_u8)(const struct shr_conv_shape *s, const uint8_t *x, uint8_t *y);

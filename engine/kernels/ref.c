@@ -68,6 +68,12 @@ void shr__gemm_i8_pack_ref(size_t k, size_t n, const int8_t *b, size_t ldb, bool
     }
 }
 
+const char *shr__gemm_i8_form_ref(const void *packed)
+{
+    (void)packed;
+    return "reference";
+}
+
 void shr__gemm_i8_ref(const struct shr_gemm_i8 *g)
 {
     const int32_t *zeros = g->b;

@@ -65,6 +65,12 @@ struct shr_conv_i8 *shr__conv_i8_new_ref(const struct shr_conv_i8_spec *spec, si
     return conv;
 }
 
+const char *shr__conv_i8_form_ref(const struct shr_conv_i8 *conv)
+{
+    (void)conv;
+    return "reference";
+}
+
 void shr__conv_i8_free_ref(struct shr_conv_i8 *conv)
 {
     if (conv == NULL) {

@@ -130,7 +130,8 @@ struct shr_conv_f32 *shr__conv_f32_new_ref(const struct shr_conv_f32_spec *spec,
     if (conv == NULL) {
         return NULL;
     }
-    conv->base = (struct shr_conv_f32){.run = conv_run, .load = conv_load, .free = conv_free};
+    conv->base = (struct shr_conv_f32){
+        .run = conv_run, .load = conv_load, .free = conv_free, .form = "reference"};
     conv->spec = *spec;
     conv->depthwise = s->groups == s->c && s->groups == s->oc;
     conv->w = shr_mem_new(n_w, sizeof *conv->w);
@@ -156,6 +157,11 @@ void shr__conv_f32_run(const struct shr_conv_f32 *conv, const float *x, const fl
 void shr__conv_f32_load(struct shr_conv_f32 *conv, const float *w, const float *bias)
 {
     conv->load(conv, w, bias);
+}
+
+const char *shr__conv_f32_form(const struct shr_conv_f32 *conv)
+{
+    return conv->form;
 }
 
 void shr__conv_f32_free(struct shr_conv_f32 *conv)

@@ -17,6 +17,11 @@ static int64_t reach(int64_t out, int64_t stride, int64_t kernel, int64_t dil)
     return (out - 1) * stride + (kernel - 1) * dil + 1;
 }
 
+const char *VNNI(conv_i8_form)(const struct shr_conv_i8 *conv)
+{
+    return conv->depthwise ? "depthwise" : VNNI(gemm_i8_form)(conv->packed);
+}
+
 void VNNI(conv_i8_free)(struct shr_conv_i8 *conv)
 {
     if (conv == NULL) {

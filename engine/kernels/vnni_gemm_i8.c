@@ -160,6 +160,12 @@ static void some_tiles(void *arg, size_t task, size_t worker)
     }
 }
 
+const char *VNNI(gemm_i8_form)(const void *packed)
+{
+    (void)packed;
+    return "vpdpbusd";
+}
+
 void VNNI(gemm_i8)(const struct shr_gemm_i8 *g)
 {
     const struct vnni_packed *p = g->b;

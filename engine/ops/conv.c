@@ -105,6 +105,7 @@ static int use_kernel(struct shr_op_setup *c, struct conv *s, struct shr_err *er
     if (s->kernel == NULL) {
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
     }
+    c->kernel = c->kernels->conv_f32_form(s->kernel);
     s->image_size = aligned_size(c->in[0]);
     s->result_size = aligned_size(c->out[0]);
     c->scratch += s->image_size + s->result_size;

@@ -89,7 +89,11 @@ static int make_kernel(struct shr_op_setup *c, struct conv *s, size_t *ret_scrat
     shr_mem_free(zeros);
     shr_mem_free(bias);
     shr_mem_free(scale);
-    return s->kernel == NULL ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;
+    if (s->kernel == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
+    c->kernel = c->kernels->conv_i8_form(s->kernel);
+    return SHR_OK;
 }
 
 static int plan_columns(struct shr_op_setup *c, struct conv *s, struct shr_err *err)

@@ -132,8 +132,12 @@ static int pack_constant(struct shr_op_setup *c, struct product *s, struct shr_e
     }
     shr_mem_free(zeros);
     shr_mem_free(flipped);
+    if (failed) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
     s->packed = packed;
-    return failed ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;
+    c->kernel = c->kernels->gemm_i8_form(packed);
+    return SHR_OK;
 }
 
 static int check_float_bias(const struct shr_op_setup *c, const struct product *s,

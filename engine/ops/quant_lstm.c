@@ -132,8 +132,12 @@ static int prepare(struct shr_op_setup *c, struct matrix *m, struct shr_err *err
     }
     shr_mem_free(zeros);
     shr_mem_free(flipped);
+    if (failed) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory");
+    }
     m->packed = packed;
-    return failed ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory") : SHR_OK;
+    c->kernel = c->kernels->gemm_i8_form(packed);
+    return SHR_OK;
 }
 
 static void take_matrix(struct shr_rnn_scratch *scratch, struct matrix *m)

@@ -58,6 +58,8 @@ def test_time_and_profile_make_up_the_inputs(tmp_path):
     assert told["outputs"][0]["shape"] == [2, 10]
     assert 0 < told["time"]["p10_ms"] <= told["time"]["median_ms"] <= told["time"]["p90_ms"]
     assert sum(step["share"] for step in told["profile"]) == pytest.approx(1)
+    kernels = {step["operator"]: step["kernel"] for step in told["profile"]}
+    assert kernels["Conv"] in ("direct", "winograd 2x2", "winograd 4x4", "reference")
     text = ok(ctl(*words))
     assert "ms a run" in text and "steps," in text
     alike = [json.loads(ok(ctl(*words, "--json", "--seed", seed)))["outputs"] for seed in (1, 1, 2)]
