@@ -58,12 +58,14 @@ static void order_weights(const struct shr_conv_i8 *conv, const int8_t *w, int8_
     const struct shr_conv_shape *s = &conv->s;
     size_t cg = (size_t)(s->c / s->groups), taps = (size_t)(s->kh * s->kw);
     size_t run4 = (conv->run + 3) / 4 * 4, taps_in = taps / conv->n_runs;
-    for (size_t o = 0; o < (size_t)(s->oc / s->groups); o++, to += conv->n_runs * run4) {
-        for (size_t c = 0; c < cg; c++) {
-            for (size_t t = 0; t < taps; t++) {
-                to[t / taps_in * run4 + t % taps_in * cg + c] = w[(o * cg + c) * taps + t];
+    for (size_t o = 0; o < (size_t)(s->oc / s->groups); o++, w += cg * taps) {
+        for (size_t t = 0; t < taps; t++) {
+            int8_t *run = to + t / taps_in * run4 + t % taps_in * cg;
+            for (size_t c = 0; c < cg; c++) {
+                run[c] = w[c * taps + t];
             }
         }
+        to += conv->n_runs * run4;
     }
 }
 
