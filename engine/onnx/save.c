@@ -142,7 +142,7 @@ static bool write_interface(struct shr_arena *arena, const struct shr_graph *g, 
         done = write_info(arena, g->outputs[i], to->output, &to->n_output);
     }
     for (const struct shr_value *v = g->first_value; done && v != NULL; v = v->next) {
-        if (v->is_input) {
+        if (v->is_input || v->producer != NULL) {
             continue;
         }
         if (ir_version < IR_WITH_FREE_INITIALIZERS && is_initializer(v) &&
@@ -150,6 +150,14 @@ static bool write_interface(struct shr_arena *arena, const struct shr_graph *g, 
             done = write_info(arena, v, to->input, &to->n_input);
         } else if (v->was_declared && !v->is_output) {
             done = write_info(arena, v, to->value_info, &to->n_value_info);
+        }
+    }
+    SHR_EACH_NODE (node, g) { /* in their order, which is the same after loading again */
+        for (size_t i = 0; done && i < node->n_out; i++) {
+            const struct shr_value *v = node->out[i];
+            if (v != NULL && v->was_declared && !v->is_output) {
+                done = write_info(arena, v, to->value_info, &to->n_value_info);
+            }
         }
     }
     return done;

@@ -177,6 +177,11 @@ def valid():
     write("ir3", model(inputs=[info("x"), info("w")], ir=3, opset=7))
     # The file's order of nodes is not the order of computation.
     write("unsorted", edit(lambda m: m.graph.node.extend([m.graph.node.pop(0)])))
+    # The same, with values that are declared.
+    names = ["x", "a", "b", "c", "y"]
+    nodes = [helper.make_node("Relu", [x], [y]) for x, y in zip(names, names[1:])]
+    write("unsorted_declared", model(nodes=nodes[::-1], initializers=[],
+                                     value_info=[info(name) for name in names[1:-1]]))
     # Data of a type of a newer ONNX, of which the engine cannot tell the IR 3 input.
     write("opaque", model(ir=3, opset=7, initializers=[
         TensorProto(name="w", dims=[2, 2], data_type=99, raw_data=bytes(16))]))

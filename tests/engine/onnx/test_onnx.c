@@ -214,6 +214,20 @@ static void nodes_out_of_order_are_sorted(void **state)
     shr_model_free(model);
 }
 
+static void what_was_sorted_is_saved_alike_again(void **state)
+{
+    (void)state;
+    struct shr_model *model = load_case("unsorted_declared.onnx"), *again;
+    struct shr_buf first = save(model), second;
+    assert_int_equal(shr_model_load(first.data, first.len, NULL, &again, NULL), SHR_OK);
+    second = save(again);
+    assert_same_bytes(&first, &second);
+    shr_buf_finish(&first);
+    shr_buf_finish(&second);
+    shr_model_free(again);
+    shr_model_free(model);
+}
+
 static void constant_nodes_are_known_data(void **state)
 {
     (void)state;
@@ -439,6 +453,7 @@ int main(void)
         cmocka_unit_test(typed_fields_become_elements),
         cmocka_unit_test(old_models_list_new_initializers_as_inputs),
         cmocka_unit_test(nodes_out_of_order_are_sorted),
+        cmocka_unit_test(what_was_sorted_is_saved_alike_again),
         cmocka_unit_test(constant_nodes_are_known_data),
         cmocka_unit_test(changed_types_are_written_anew),
         cmocka_unit_test(data_of_an_unknown_type_comes_out_as_it_went_in),
