@@ -52,7 +52,8 @@ static const struct shr_param params[] = {
      "Whose weights a channel is judged by, as PyTorch's axes have it: 0 of the layers that make "
      "it, 1 of those that read it"},
     {"round_to", SHR_PARAM_INT, "1", 1, 4096, NULL,
-     "Keep a multiple of so many channels; never removes more than the amount"},
+     "Keep a multiple of so many channels, which runs faster: 4 or 8; never removes more than the "
+     "amount"},
     {"remove", SHR_PARAM_BOOL, "true", 0, 0, NULL,
      "Take channels out of the model; false sets their weights to zero and keeps the shapes"},
     {"power", SHR_PARAM_FLOAT, "2", 0.1, 100, NULL, "The power of norm n"},

@@ -337,6 +337,15 @@ def test_refitting_without_labels_recovers_what_pruning_lost(shrink, norm):
     assert scores["true"] > scores["false"] + 0.02
 
 
+def test_all_of_30_percent_go_for_two_points_of_accuracy(shrink):
+    path, out = MODELS / "cnn.onnx", shrink.folder / "refit-all.onnx"
+    done = shrink.call("run", path, "prune_structured", "norm=activations", "refit=true",
+                       "samples=8000", "--calibrate", TRAIN, "-o", out)
+    assert done.returncode == 0, done.stderr
+    lost = shrink.accuracy(shrink.theirs(path)) - shrink.accuracy(shrink.theirs(out))
+    assert lost <= 0.02
+
+
 def test_a_refitted_layer_is_the_least_squares_fit(shrink):
     """Of the second layer of the MLP: its outputs from the neurons that stay, as numpy fits them."""
     out = shrink.folder / "fit.onnx"
