@@ -27,6 +27,7 @@ void shr_calibration_finish(struct shr_calibration *c)
         shr_mem_free(c->v[i].sum);
     }
     shr_mem_free(c->v);
+    shr_mem_free(c->rows);
     *c = (struct shr_calibration){0};
 }
 
@@ -248,6 +249,8 @@ int shr_calibrate(struct shr_calibration *c, const struct shr_model *model,
     }
     if (code == SHR_OK) {
         c->samples = samples;
+        c->rows = order;
+        order = NULL;
     }
     shr_mem_free(r.inputs);
     shr_mem_free(r.keep);

@@ -27,6 +27,7 @@ struct shr_calibration {
     size_t n;
     struct shr_observer *v;
     int64_t samples; /* that were seen */
+    int64_t *rows;   /* (samples) which, of the dataset, in the order in which they were seen */
 };
 
 /* n observers, all empty, and their names unset. */

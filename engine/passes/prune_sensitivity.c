@@ -1,8 +1,9 @@
 /* Sensitivity of groups; see prune_sensitivity.h.
  *
- * A model is judged by the share of samples whose class is another than the original's: no labels
- * are needed, and no more accuracy can be lost. Each group is tried alone at each level. A goal is
- * met step by step: the group whose next tenth costs least for what it saves goes first. */
+ * A model is judged by the accuracy that it loses where data.calibrate has labels, else by the
+ * share of samples whose class is another than the original's, which bounds what it can lose. Each
+ * group is tried alone at each level. A goal is met step by step: the group whose next tenth costs
+ * least for what it saves goes first. */
 #include "passes/prune_sensitivity.h"
 
 #include <math.h>
@@ -18,8 +19,8 @@ struct classes { /* of all samples, in their order */
     SHR_VEC(int32_t) list;
 };
 
-struct trial { /* of a group at a level */
-    double changed;
+struct trial {   /* of a group at a level */
+    double lost; /* share of the samples; of accuracy it may be less than 0 */
     struct shr_prune_size size;
 };
 
@@ -27,7 +28,9 @@ struct sensitivity {
     struct shr_pass_call *call;
     int64_t samples;
     size_t n;
-    struct classes original;
+    struct classes wanted; /* the labels, or what the original says */
+    bool labels;
+    double score; /* of the original: the share that it has as wanted */
     struct shr_prune_size whole;
     struct trial *trials; /* (n, SHR_PRUNE_LEVELS) */
     shr_prune_try_fn attempt;
@@ -57,8 +60,9 @@ static int see(void *user, const struct shr_tensor *t, int64_t count, int64_t ba
     return SHR_OK;
 }
 
+/* *ret_rows: of the dataset, that the classes are of; the caller's. */
 static int predict(const struct sensitivity *s, const struct shr_model *model, struct classes *ret,
-                   struct shr_err *err)
+                   int64_t **ret_rows, struct shr_err *err)
 {
     struct shr_calibration c = {0};
     const struct shr_value *out = model->graph.n_outputs > 0 ? model->graph.outputs[0] : NULL;
@@ -73,7 +77,44 @@ static int predict(const struct sensitivity *s, const struct shr_model *model, s
         c.v[0].user = ret;
         code = shr_calibrate(&c, model, s->call->calibrate, s->samples, 0, s->call->ctx, err);
     }
+    if (code == SHR_OK) {
+        *ret_rows = c.rows;
+        c.rows = NULL;
+    }
     shr_calibration_finish(&c);
+    return code;
+}
+
+/* The share of samples that have the wanted class. */
+static double score(const struct sensitivity *s, const struct classes *classes)
+{
+    size_t n = s->wanted.list.n < classes->list.n ? s->wanted.list.n : classes->list.n, right = 0;
+    for (size_t i = 0; i < n; i++) {
+        right += classes->list.v[i] == s->wanted.list.v[i];
+    }
+    return n > 0 ? (double)right / (double)n : 0;
+}
+
+/* Labels count where each sample gives one class. */
+static int judge_original(struct sensitivity *s, struct shr_err *err)
+{
+    struct classes said = {{0}};
+    int64_t *rows = NULL;
+    const int32_t *labels = s->call->calibrate->labels;
+    int code = predict(s, s->call->model, &said, &rows, err);
+    int64_t n = s->samples < s->call->calibrate->samples ? s->samples : s->call->calibrate->samples;
+    s->labels = labels != NULL && (int64_t)said.list.n == n;
+    for (size_t i = 0; i < said.list.n && code == SHR_OK; i++) {
+        int32_t *wanted = SHR_VEC_ADD(&s->wanted.list);
+        if (wanted == NULL) {
+            code = shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the classes of samples");
+        } else {
+            *wanted = s->labels ? labels[rows[i]] : said.list.v[i];
+        }
+    }
+    s->score = score(s, &said);
+    shr_mem_free(rows);
+    SHR_VEC_FINISH(&said.list);
     return code;
 }
 
@@ -137,18 +178,16 @@ static int judge(const struct sensitivity *s, const unsigned char *levels, struc
 {
     struct shr_model *model = NULL;
     struct classes classes = {{0}};
+    int64_t *rows = NULL;
     int code = s->attempt(s->user, levels, &model, err);
     if (code == SHR_OK) {
-        code = predict(s, model, &classes, err);
+        code = predict(s, model, &classes, &rows, err);
     }
     if (code == SHR_OK) {
         code = measure(s, model, &ret->size, err);
     }
-    size_t n = s->original.list.n, changed = 0;
-    for (size_t i = 0; code == SHR_OK && i < n && i < classes.list.n; i++) {
-        changed += classes.list.v[i] != s->original.list.v[i];
-    }
-    ret->changed = n > 0 ? (double)changed / (double)n : 0;
+    ret->lost = s->score - score(s, &classes);
+    shr_mem_free(rows);
     SHR_VEC_FINISH(&classes.list);
     shr_model_free(model);
     return code;
@@ -158,19 +197,24 @@ static int judge(const struct sensitivity *s, const unsigned char *levels, struc
 
 static void tell_group(const struct sensitivity *s, const char *name, const struct trial *t)
 {
-    static const char *const figures[] = {"agreement_10", "agreement_20", "agreement_30",
-                                          "agreement_40", "agreement_50", "agreement_60",
-                                          "agreement_70", "agreement_80"};
+    static const char *const agreement[] = {"agreement_10", "agreement_20", "agreement_30",
+                                            "agreement_40", "agreement_50", "agreement_60",
+                                            "agreement_70", "agreement_80"};
+    static const char *const accuracy[] = {"accuracy_10", "accuracy_20", "accuracy_30",
+                                           "accuracy_40", "accuracy_50", "accuracy_60",
+                                           "accuracy_70", "accuracy_80"};
+    const char *const *figures = s->labels ? accuracy : agreement;
     char text[256];
     size_t used = 0;
     for (int level = 1; level < SHR_PRUNE_LEVELS; level++) {
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%.3f at %d %%",
-                                 level > 1 ? ", " : "", 1 - t[level].changed, level * 10);
+                                 level > 1 ? ", " : "", s->score - t[level].lost, level * 10);
     }
-    struct shr_note *note = shr_report_note(s->call->report, SHR_NOTE_DONE, name,
-                                            "agreement with the original: %s", text);
-    for (int level = 1; level <= (int)SHR_COUNT_OF(figures); level++) {
-        shr_note_figure(note, figures[level - 1], 1 - t[level].changed);
+    struct shr_note *note =
+        shr_report_note(s->call->report, SHR_NOTE_DONE, name, "%s: %s",
+                        s->labels ? "accuracy" : "agreement with the original", text);
+    for (int level = 1; level <= (int)SHR_COUNT_OF(accuracy); level++) {
+        shr_note_figure(note, figures[level - 1], s->score - t[level].lost);
     }
 }
 
@@ -199,7 +243,7 @@ static int try_groups(struct sensitivity *s, const char *const *names, unsigned 
 
 /* ── A goal ─────────────────────────────────────────────────────────────────────────────────── */
 
-/* The group whose next level changes least for what it saves; n = all are at their last. */
+/* The group whose next level loses least for what it saves; n = all are at their last. */
 static size_t cheapest(const struct sensitivity *s, const char *const *names,
                        const unsigned char *levels, const bool *closed, bool by_macs)
 {
@@ -213,7 +257,7 @@ static size_t cheapest(const struct sensitivity *s, const char *const *names,
                            *b = &t[levels[g] + 1];
         double saved = by_macs ? (double)(a->size.macs - b->size.macs)
                                : (double)(a->size.bytes - b->size.bytes);
-        double cost = (fmax(b->changed, 0) + 1e-3) / fmax(saved, 1);
+        double cost = (fmax(b->lost, 0) + 1e-3) / fmax(saved, 1);
         if (cost < least) {
             least = cost;
             best = g;
@@ -231,7 +275,7 @@ static bool reached(const struct sensitivity *s, const struct shr_prune_goal *go
             (double)now->size.macs <= goal->macs_ratio * (double)s->whole.macs);
 }
 
-/* With a bound on what may change, a step beyond it is taken back and its group left alone. */
+/* With a bound on what may be lost, a step beyond it is taken back and its group left alone. */
 static int meet(struct sensitivity *s, const char *const *names, const struct shr_prune_goal *goal,
                 unsigned char *levels, bool *closed, struct shr_err *err)
 {
@@ -249,7 +293,7 @@ static int meet(struct sensitivity *s, const char *const *names, const struct sh
         if (code != SHR_OK) {
             return code;
         }
-        if (goal->max_accuracy_drop > 0 && next.changed > goal->max_accuracy_drop) {
+        if (goal->max_accuracy_drop > 0 && next.lost > goal->max_accuracy_drop) {
             levels[g]--;
             closed[g] = true;
             continue;
@@ -263,11 +307,11 @@ static int meet(struct sensitivity *s, const char *const *names, const struct sh
                            (double)now.size.bytes / (double)s->whole.bytes,
                            (double)now.size.macs / fmax((double)s->whole.macs, 1));
     }
-    struct shr_note *note = shr_report_note(s->call->report, SHR_NOTE_DONE, "",
-                                            "amounts were chosen for the target; %.3f of %lld "
-                                            "samples keep their class",
-                                            1 - now.changed, (long long)s->samples);
-    shr_note_figure(note, "agreement", 1 - now.changed);
+    struct shr_note *note = shr_report_note(
+        s->call->report, SHR_NOTE_DONE, "", "amounts were chosen for the target; %s %.3f",
+        s->labels ? "accuracy on data.calibrate" : "agreement with the original",
+        s->score - now.lost);
+    shr_note_figure(note, s->labels ? "accuracy" : "agreement", s->score - now.lost);
     shr_note_figure(note, "size_ratio", (double)now.size.bytes / (double)s->whole.bytes);
     shr_note_figure(note, "macs_ratio", (double)now.size.macs / fmax((double)s->whole.macs, 1));
     return SHR_OK;
@@ -287,7 +331,7 @@ int shr_prune_choose(struct shr_pass_call *call, const char *const *names, size_
     bool *closed = shr_mem_new(n + 1, sizeof *closed);
     int code = s.trials == NULL || levels == NULL || closed == NULL
                    ? shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the sensitivity of groups")
-                   : predict(&s, call->model, &s.original, err);
+                   : judge_original(&s, err);
     if (code == SHR_OK) {
         code = measure(&s, call->model, &s.whole, err);
     }
@@ -301,7 +345,7 @@ int shr_prune_choose(struct shr_pass_call *call, const char *const *names, size_
     if (code == SHR_OK) {
         memcpy(ret_levels, levels, n);
     }
-    SHR_VEC_FINISH(&s.original.list);
+    SHR_VEC_FINISH(&s.wanted.list);
     shr_mem_free(s.trials);
     shr_mem_free(levels);
     shr_mem_free(closed);

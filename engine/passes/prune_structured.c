@@ -69,8 +69,8 @@ static const struct shr_param params[] = {
      "not asked for. Needs data.calibrate"},
     {"target.macs_ratio", SHR_PARAM_FLOAT, "0", 0, 1, NULL, "The same for multiplications"},
     {"target.max_accuracy_drop", SHR_PARAM_FLOAT, "0", 0, 1, NULL,
-     "Choose amounts by sensitivity so that at most this share of samples changes its class, which "
-     "bounds the accuracy that is lost"},
+     "Choose amounts by sensitivity so that at most this much accuracy is lost on data.calibrate; "
+     "without labels, so that at most this share of samples changes its class"},
     SHR_PARAMS_NODES,
 };
 

@@ -1,6 +1,7 @@
 """Structured pruning, judged by ONNX Runtime and PyTorch: on the examples and on random graphs."""
 
 import json
+import re
 import subprocess
 
 import numpy as np
@@ -511,6 +512,25 @@ def test_a_target_is_met(shrink, some_images, target):
         assert 0.15 * large < small <= float(bound) * large
     else:
         assert small < 0.9 * large and agreement(shrink, path, out) >= 1 - float(bound) - 0.006
+
+
+def test_with_labels_a_target_is_met_in_accuracy(shrink):
+    path, data, out = MODELS / "mlp.onnx", shrink.folder / "labelled.npz", shrink.folder / "drop.onnx"
+    labels = shrink.labels[:500]
+    np.savez(data, images=shrink.images[:500].reshape(500, 784), labels=labels)
+    done = shrink.call("run", path, "prune_structured", "target.max_accuracy_drop=0.02",
+                       "samples=500", "--calibrate", data, "-o", out)
+    assert done.returncode == 0, done.stderr
+    told = re.search(r"accuracy on data.calibrate (0[.][0-9]+)", done.stdout)
+
+    def right(model):
+        one = shrink.session(model)
+        x = shrink.images[:500].reshape(500, 784)
+        return float((one.run(None, {one.get_inputs()[0].name: x})[0].argmax(1) == labels).mean())
+
+    assert abs(float(told[1]) - right(out)) < 0.0025
+    assert right(out) >= right(path) - 0.0225
+    assert sum(w.size for w in weights(onnx.load(out)).values()) < 0.8 * 266610
 
 
 def test_a_target_out_of_reach_is_told(shrink, some_images):
