@@ -2,6 +2,7 @@
 // Names come from strangers: everything goes in as text, nothing as markup.
 
 import { Refused, follow, request, setToken } from "/ui/api.js";
+import { chartsOf } from "/ui/charts.js";
 import { bytes, count, metric, time } from "/ui/format.js";
 
 const $ = (id) => document.getElementById(id);
@@ -39,6 +40,11 @@ function progressCell(job) {
     bar.setAttribute("aria-label", `Progress of ${job.name || job.id}`);
     const left = eta_s == null ? "" : `, ${Math.round(eta_s)} s left`;
     cell.append(" ", bar, ` ${Math.round(percent)} % ${pass} ${stage}${left}`);
+    const figures = Object.entries(job.progress.figures ?? {})
+      .map(([name, value]) => `${name.replaceAll("_", " ")} ${value?.toPrecision(4) ?? "–"}`);
+    if (figures.length > 0) {
+      cell.append(element("div", { className: "soft wrap" }, figures.join(", ")));
+    }
   }
   if (job.error?.detail) {
     cell.append(element("div", { className: "soft wrap" }, job.error.detail));
@@ -162,12 +168,15 @@ async function showComparison() {
   $("compare-hint").hidden = !none;
   if (none) {
     $("compare-why").replaceChildren();
+    $("charts").replaceChildren();
     return;
   }
   for (const format of ["csv", "markdown"]) {
     $(`compare-${format}`).href = `/v1/compare?ids=${ids}&format=${format}`;
   }
   showTable(await request(`/v1/compare?ids=${ids}`));
+  const reports = await Promise.all([...chosen].map((id) => request(`/v1/jobs/${id}/report`)));
+  $("charts").replaceChildren(...reports.flatMap(chartsOf));
 }
 
 // ── Models ──

@@ -20,11 +20,11 @@ export function time(text) {
 
 // A cell of the comparison, without the unit, which the head of the column tells.
 export function metric(column, value) {
-  if (column.unit === "B" || Number.isInteger(value)) {
-    return count(value);
-  }
   if (column.unit === "%") {
     return (value * 100).toFixed(2);
+  }
+  if (column.unit === "B" || Number.isInteger(value)) {
+    return count(value);
   }
   return Math.abs(value) >= 100 ? value.toFixed(1) : value.toPrecision(4);
 }

@@ -64,7 +64,35 @@ def test_a_job_is_followed_live_and_compared(daemon, fashion, browser):
     assert text_of(browser, "#compare tbody th") == ["original", "quantize_static", "prune_unstructured"]
     heads = text_of(browser, "#compare thead th")
     assert any(head.startswith("Accuracy") for head in heads), heads
+    top5 = [head.startswith("Top-5") for head in heads].index(True) - 3
+    cell = text_of(browser, f"#compare tbody tr td:nth-of-type({top5 + 3})")
+    assert all(50 < float(text) <= 100 for text in cell), cell
     assert complaints(browser) == []
+
+
+def test_training_and_sensitivity_are_drawn(daemon, fashion, browser):
+    prepare(daemon, fashion)
+    assert daemon.put_dataset("few", fashion / "small.npz").status == 201
+    job = daemon.submit({
+        "model": "mlp", "data": {"train": "few", "calibrate": "few", "evaluate": "few"},
+        "pipeline": [{"pass": "distill", "student": {"mlp": [16]}, "epochs": 3, "validate": 0.2},
+                     {"pass": "prune_structured", "sensitivity": True}]})
+    browser.get(daemon.url)
+    until(browser, lambda b: "succeeded" in (text_of(b, f"#{job}") or [""])[0])
+    browser.find_element(By.CSS_SELECTOR, f"#{job} input").click()
+    until(browser, lambda b: text_of(b, "#charts figcaption"))
+    captions = text_of(browser, "#charts figcaption")
+    assert any(caption.startswith("distill: loss") for caption in captions), captions
+    assert "prune_structured: accuracy when a group alone is pruned (by % of its channels)" in captions
+    lines = browser.execute_script(
+        "return [...document.querySelectorAll('#charts polyline')].map(e => e.points.length)")
+    assert len(lines) >= len(captions) and max(lines) > 2, lines
+    inside = browser.execute_script(
+        "return [...document.querySelectorAll('#charts polyline')].every(e => [...e.points]"
+        ".every(p => p.x >= 52 && p.x <= 412 && p.y >= 8 && p.y <= 166))")
+    assert inside and complaints(browser) == []
+    browser.find_element(By.CSS_SELECTOR, f"#{job} input").click()
+    until(browser, lambda b: not text_of(b, "#charts figcaption"))
 
 
 def test_names_from_strangers_are_text(daemon, browser, tmp_path):
