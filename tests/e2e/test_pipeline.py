@@ -50,6 +50,27 @@ def test_a_student_is_distilled_quantized_and_pruned_in_one_job(daemon, fashion)
     assert {"epoch 1", "epoch 8"} <= subjects
 
 
+GRADUAL = [{"pass": "prune_unstructured", "amount": 0.5},
+           {"pass": "finetune", "epochs": 1, "learning_rate": 1e-4},
+           {"pass": "prune_unstructured", "amount": 0.5},
+           {"pass": "finetune", "epochs": 4, "learning_rate": 1e-3}]
+
+
+def test_pruning_in_steps_with_training_between_acts_on_what_remains(daemon, fashion):
+    assert daemon.put_model("steps", MODELS / "mlp.onnx").status == 201
+    assert daemon.put_dataset("some", fashion / "small.npz").status == 201
+    job = daemon.submit({"model": "steps", "pipeline": GRADUAL, "seed": 3, "evaluate": {"latency": {"batch": [1]}},
+                         "data": {"train": "some", "evaluate": "some"}})
+    view = daemon.wait(job)
+    assert view["state"] == "succeeded", view
+    steps = daemon.get(f"/v1/jobs/{job}/report").json()["steps"]
+    nonzero = [step["metrics"]["nonzero_parameters"] for step in steps]
+    biases, weights = 410, 266200
+    assert nonzero == [266610] + 2 * [biases + weights // 2] + 2 * [biases + weights // 4], nonzero
+    accuracy = [step["metrics"]["accuracy"] for step in steps]
+    assert accuracy[4] >= accuracy[0] - 0.04 and accuracy[4] >= accuracy[3] + 0.02, accuracy
+
+
 def test_a_job_that_trains_needs_a_dataset_to_train_on(daemon):
     answer = daemon.request("POST", "/v1/jobs", {"model": "teacher", "pipeline": STUDENT})
     assert answer.status == 400
