@@ -27,50 +27,75 @@ static size_t row_stride(const struct shape *s)
 
 /* ── float32 ────────────────────────────────────────────────────────────────────────────────── */
 
+struct linear {
+    struct shr_gemm_f32 g;
+    bool sparse;
+};
+
+/* B in the form that is faster. */
+static int pack_f32(struct shr_op_setup *c, const struct shape *s, const float *w,
+                    struct linear *linear, struct shr_err *err)
+{
+    const struct shr_kernels *k = c->kernels;
+    void *packed = NULL;
+    size_t bytes = k->sparse_f32_size(s->k, s->n, w, row_stride(s), s->trans);
+    linear->sparse = bytes > 0;
+    bytes = linear->sparse ? bytes : k->gemm_f32_size(s->k, s->n);
+    int rc = shr__fused_memory(c, bytes, 1, &packed, err);
+    if (rc == 0 && linear->sparse) {
+        k->sparse_f32_pack(s->k, s->n, w, row_stride(s), s->trans, packed);
+        c->kernel = "sparse";
+    } else if (rc == 0) {
+        k->gemm_f32_pack(s->k, s->n, w, row_stride(s), s->trans, packed);
+        c->kernel = "dense";
+    }
+    linear->g.b = packed;
+    return rc;
+}
+
 static int linear_setup(struct shr_op_setup *c, struct shr_err *err)
 {
     struct shape s = shape_of(c, SHR__F_W);
     struct shr__act act = shr__fuse_act_of(c->node);
-    struct shr_gemm_f32 *g = NULL;
-    void *packed = NULL;
+    struct linear *linear = NULL;
     const float *bias;
-    float *scaled;
-    int rc = shr__fused_memory(c, 1, sizeof *g, &g, err);
-    if (rc == 0) {
-        rc = shr__fused_memory(c, c->kernels->gemm_f32_size(s.k, s.n), 1, &packed, err);
-    }
+    float *scaled = NULL;
+    int rc = shr__fused_memory(c, 1, sizeof *linear, &linear, err);
     if (rc == 0) {
         rc = shr__fused_rescale(c, (int64_t)s.n, s.trans ? (int64_t)s.k : 1, &scaled, &bias, err);
     }
     if (rc != 0) {
         return rc;
     }
-    c->kernels->gemm_f32_pack(s.k, s.n, scaled != NULL ? scaled : c->in[SHR__F_W]->data,
-                              row_stride(&s), s.trans, packed);
-    shr_mem_free(scaled);
-    *g = (struct shr_gemm_f32){
+    linear->g = (struct shr_gemm_f32){
         .m = s.m,
         .n = s.n,
         .k = s.k,
         .lda = s.k,
-        .b = packed,
         .bias = bias,
         .ldc = s.n,
         .act = act.kind,
         .act_lo = act.lo,
         .act_hi = act.hi,
     };
-    c->state = g;
-    return SHR_OK;
+    rc = pack_f32(c, &s, scaled != NULL ? scaled : c->in[SHR__F_W]->data, linear, err);
+    shr_mem_free(scaled);
+    c->state = linear;
+    return rc;
 }
 
 static int linear_forward(const struct shr_op_call *c, struct shr_err *err)
 {
     (void)err;
-    struct shr_gemm_f32 g = *(const struct shr_gemm_f32 *)c->state;
+    const struct linear *linear = c->state;
+    struct shr_gemm_f32 g = linear->g;
     g.a = c->in[0]->data;  /* (m, k) */
     g.c = c->out[0]->data; /* (m, n) */
-    c->kernels->gemm_f32_team(&g, c->team);
+    if (linear->sparse) {
+        c->kernels->sparse_f32(&g, c->team);
+    } else {
+        c->kernels->gemm_f32_team(&g, c->team);
+    }
     return SHR_OK;
 }
 

@@ -9,10 +9,11 @@
 #define F32_ENTRIES(isa)                                                                           \
     .gemm_f32_size = shr__gemm_f32_size_##isa, .gemm_f32_pack = shr__gemm_f32_pack_##isa,          \
     .gemm_f32 = shr__gemm_f32_##isa, .gemm_f32_team = shr__gemm_f32_team_##isa,                    \
-    .conv_f32_new = shr__conv_f32_new_##isa, .sigmoid_f32 = shr__sigmoid_f32_##isa,                \
-    .tanh_f32 = shr__tanh_f32_##isa, .exp_f32 = shr__exp_f32_##isa, .erf_f32 = shr__erf_f32_##isa, \
-    .act_f32 = shr__act_f32_##isa, .softmax_f32 = shr__softmax_f32_##isa,                          \
-    .layernorm_f32 = shr__layernorm_f32_##isa,                                                     \
+    .sparse_f32_size = shr__sparse_f32_size_##isa, .sparse_f32_pack = shr__sparse_f32_pack_##isa,  \
+    .sparse_f32 = shr__sparse_f32_##isa, .conv_f32_new = shr__conv_f32_new_##isa,                  \
+    .sigmoid_f32 = shr__sigmoid_f32_##isa, .tanh_f32 = shr__tanh_f32_##isa,                        \
+    .exp_f32 = shr__exp_f32_##isa, .erf_f32 = shr__erf_f32_##isa, .act_f32 = shr__act_f32_##isa,   \
+    .softmax_f32 = shr__softmax_f32_##isa, .layernorm_f32 = shr__layernorm_f32_##isa,              \
     .layernorm_grad_f32 = shr__layernorm_grad_f32_##isa,                                           \
     .lstm_cell_f32 = shr__lstm_cell_f32_##isa,                                                     \
     .lstm_cell_grad_f32 = shr__lstm_cell_grad_f32_##isa, .gru_cell_f32 = shr__gru_cell_f32_##isa,  \

@@ -127,6 +127,10 @@ static inline float shr__pool_scale(const struct shr_conv_shape *s, bool count_p
                                   void *packed);                                                   \
     void shr__gemm_f32_##isa(const struct shr_gemm_f32 *g);                                        \
     void shr__gemm_f32_team_##isa(const struct shr_gemm_f32 *g, struct shr_team *team);            \
+    size_t shr__sparse_f32_size_##isa(size_t k, size_t n, const float *b, size_t ldb, bool trans); \
+    void shr__sparse_f32_pack_##isa(size_t k, size_t n, const float *b, size_t ldb, bool trans,    \
+                                    void *packed);                                                 \
+    void shr__sparse_f32_##isa(const struct shr_gemm_f32 *g, struct shr_team *team);               \
     struct shr_conv_f32 *shr__conv_f32_new_##isa(const struct shr_conv_f32_spec *spec,             \
                                                  size_t *ret_scratch);                             \
     void shr__sigmoid_f32_##isa(size_t n, const float *x, float *y);                               \

@@ -151,6 +151,13 @@ struct shr_kernels {
     void (*gemm_f32)(const struct shr_gemm_f32 *g);
     void (*gemm_f32_team)(const struct shr_gemm_f32 *g, struct shr_team *team); /* team or NULL */
 
+    /* The same where most of B is zero, in blocks of neighbouring columns: bytes of packed B, or 0
+     * when too few are for it to be faster. Zeros are left out, whatever they are multiplied by. */
+    size_t (*sparse_f32_size)(size_t k, size_t n, const float *b, size_t ldb, bool trans);
+    void (*sparse_f32_pack)(size_t k, size_t n, const float *b, size_t ldb, bool trans,
+                            void *packed);
+    void (*sparse_f32)(const struct shr_gemm_f32 *g, struct shr_team *team); /* without add */
+
     /* A multiple of SHR_MEM_ALIGN, so that packed matrices can follow each other; packed is
      * aligned for int32. */
     size_t (*gemm_i8_size)(size_t k, size_t n);

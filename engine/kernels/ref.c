@@ -49,6 +49,30 @@ void shr__gemm_f32_team_ref(const struct shr_gemm_f32 *g, struct shr_team *team)
     shr__gemm_f32_ref(g);
 }
 
+/* Nothing is left out; it pays, so to speak, from two thirds of zeros on. */
+size_t shr__sparse_f32_size_ref(size_t k, size_t n, const float *b, size_t ldb, bool trans)
+{
+    size_t nonzero = 0;
+    for (size_t i = 0; i < k; i++) {
+        for (size_t j = 0; j < n; j++) {
+            nonzero += b[trans ? j * ldb + i : i * ldb + j] != 0;
+        }
+    }
+    return nonzero > k * n / 3 ? 0 : shr__gemm_f32_size_ref(k, n);
+}
+
+void shr__sparse_f32_pack_ref(size_t k, size_t n, const float *b, size_t ldb, bool trans,
+                              void *packed)
+{
+    shr__gemm_f32_pack_ref(k, n, b, ldb, trans, packed);
+}
+
+void shr__sparse_f32_ref(const struct shr_gemm_f32 *g, struct shr_team *team)
+{
+    (void)team;
+    shr__gemm_f32_ref(g);
+}
+
 /* Packed: zero points int32 (n), then B int8 (n, k). */
 size_t shr__gemm_i8_size_ref(size_t k, size_t n)
 {

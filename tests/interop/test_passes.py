@@ -190,6 +190,17 @@ def test_prune_of_a_quantized_model_loads_and_agrees(shrink, name, first):
     assert agreement(shrink.ours(small), shrink.theirs(small)) >= 0.99
 
 
+def test_pruned_blocks_of_outputs_run_in_a_sparse_kernel_to_the_same_result(shrink):
+    path = shrink.run(MODELS / "mlp.onnx", "prune_unstructured", "block=8", "amount=0.8")
+    for name, w in weights(path).items():
+        if w.ndim == 2:  # (outputs, inputs)
+            whole = w[:len(w) // 8 * 8].reshape(-1, 8, w.shape[1])
+            zero = (whole == 0).all(axis=1)
+            assert (zero == (whole == 0).any(axis=1)).all(), name
+            assert 0.7 < zero.mean() < 0.9, name
+    assert np.allclose(shrink.ours(path), shrink.theirs(path), atol=1e-4)
+
+
 def test_prune_pattern_leaves_two_of_four(shrink):
     after = weights(shrink.run(MODELS / "mlp.onnx", "prune_unstructured", "pattern=2:4"))
     for name in ("fc1.weight", "fc2.weight", "fc3.weight"):

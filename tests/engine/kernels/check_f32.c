@@ -137,6 +137,86 @@ bool check_gemm_f32(const struct table *t)
     return one_gemm_f32(t, 401, 100, 33) && one_gemm_f32(t, 200, 41, 784);
 }
 
+/* Most of b (k, n) or (n, k) becomes 0, in blocks of 16 columns of a row: the widest vector. */
+static void thin_out(float *b, size_t k, size_t n, size_t ldb, bool trans)
+{
+    for (size_t i = 0; i < k; i++) {
+        for (size_t j = 0; j < n; j += 16) {
+            for (size_t c = j; c < n && c < j + 16 && (i + j / 16) % 5 != 4; c++) {
+                b[trans ? c * ldb + i : i * ldb + c] = 0;
+            }
+        }
+    }
+}
+
+static bool one_sparse_f32(const struct table *t, size_t m, size_t n, size_t k,
+                           struct shr_team *team)
+{
+    bool trans = rnd() % 2, good = true;
+    struct act act = any_act();
+    size_t lda = k + rnd_below(3), ldb = (trans ? k : n) + rnd_below(3), ldc = n + rnd_below(3);
+    float *a = floats((m - 1) * lda + k, -1, 1);
+    float *b = floats(((trans ? n : k) - 1) * ldb + (trans ? k : n), -1, 1);
+    float *bias = rnd() % 2 ? floats(n, -1, 1) : NULL;
+    struct out c = out_new(((m - 1) * ldc + n) * sizeof(float));
+    good = t->k->sparse_f32_size(k, n, b, ldb, trans) == 0;
+    thin_out(b, k, n, ldb, trans);
+    size_t bytes = t->k->sparse_f32_size(k, n, b, ldb, trans);
+    void *packed = need(bytes + 1);
+    good = good && bytes > 0;
+    if (good) {
+        t->k->sparse_f32_pack(k, n, b, ldb, trans, packed);
+        t->k->sparse_f32(&(struct shr_gemm_f32){.m = m,
+                                                .n = n,
+                                                .k = k,
+                                                .a = a,
+                                                .lda = lda,
+                                                .b = packed,
+                                                .bias = bias,
+                                                .c = (float *)c.p,
+                                                .ldc = ldc,
+                                                .act = act.act,
+                                                .act_lo = act.lo,
+                                                .act_hi = act.hi},
+                         team);
+    }
+    for (size_t i = 0; i < m * n && good; i++) {
+        double sum = bias != NULL ? bias[i % n] : 0, size = fabs(sum);
+        for (size_t j = 0; j < k; j++) {
+            double p = (double)a[i / n * lda + j] * b[trans ? i % n * ldb + j : j * ldb + i % n];
+            sum += p;
+            size += fabs(p);
+        }
+        good = near(((float *)c.p)[i / n * ldc + i % n], sum, size, &act);
+    }
+    for (size_t i = 0; i + 1 < m && good; i++) {
+        for (size_t j = n * 4; j < ldc * 4; j++) {
+            good = good && c.p[i * ldc * 4 + j] == 0xa5;
+        }
+    }
+    good = good && out_whole(&c);
+    free(a);
+    free(b);
+    free(bias);
+    free(packed);
+    out_free(&c);
+    return good ? true : wrong("m %zu n %zu k %zu trans %d act %d", m, n, k, trans, (int)act.act);
+}
+
+bool check_sparse_f32(const struct table *t)
+{
+    const size_t rows[] = {1, 2, 3, 4, 5, 9}, columns[] = {3, 8, 17, 40, 99},
+                 inner[] = {5, 40, 333};
+    struct shr_team *team = NULL;
+    bool good = shr_team_new(2, &team, NULL) == 0;
+    for (size_t i = 0; i < 6 * 5 * 3 && good; i++) {
+        good = one_sparse_f32(t, rows[i % 6], columns[i / 6 % 5], inner[i / 30], NULL);
+    }
+    good = good && one_sparse_f32(t, 64, 500, 784, team);
+    shr_team_free(team);
+    return good;
+}
+
 /* A team gives the same bits as one thread. */
 bool check_gemm_f32_team(const struct table *t)
 {

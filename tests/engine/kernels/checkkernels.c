@@ -138,6 +138,7 @@ static const struct {
 } checks[] = {
     {"gemm_f32", check_gemm_f32},
     {"gemm_f32_team", check_gemm_f32_team},
+    {"sparse_f32", check_sparse_f32},
     {"gemm_i8", check_gemm_i8},
     {"conv_f32", check_conv_f32},
     {"conv_f32 by Winograd", check_winograd},

@@ -60,6 +60,7 @@ extern const size_t sizes[]; /* odd ones, ends with 0 */
 
 bool check_gemm_f32(const struct table *t);
 bool check_gemm_f32_team(const struct table *t);
+bool check_sparse_f32(const struct table *t);
 bool check_gemm_i8(const struct table *t);
 bool check_conv_f32(const struct table *t);
 bool check_winograd(const struct table *t);

@@ -104,8 +104,30 @@ static void prune_pattern_leaves_n_of_m_along_the_input(void **state)
     struct shr_err err = {0};
     assert_null(tiny_run(m, "prune_unstructured", "pattern=2:4 scope=global", NULL, &err));
     assert_int_equal(err.code, SHR_ERR_INVALID);
-    assert_string_equal(err.msg, "prune_unstructured: pattern: 2:4 is a rule for each layer and "
+    assert_string_equal(err.msg, "prune_unstructured: pattern: it is a rule for each layer and "
                                  "does not go with scope global");
+    shr_model_free(m);
+}
+
+/* Blocks of w1 (K 4, N 2) are its rows, of sums 5, 3, 3.5 and 2; of w2 (K 2, N 4) half rows. */
+static void prune_in_blocks_takes_neighbouring_outputs(void **state)
+{
+    (void)state;
+    struct shr_model *m = two_layers();
+    struct shr_model *r = tiny_run(m, "prune_unstructured", "block=2 amount=0.5", NULL, NULL);
+    tiny_expect(r, "w1", (double[]){4, -1, 0, 0, -3, 0.5, 0, 0});
+    for (int64_t i = 0; i < 8; i += 2) {
+        double a = shr_tensor_get(tiny_tensor(r, "w2"), i);
+        assert_true((a == 0) == (shr_tensor_get(tiny_tensor(r, "w2"), i + 1) == 0));
+    }
+    assert_int_equal(zeros(tiny_tensor(r, "w2")), 4);
+    struct shr_model *again = tiny_run(r, "prune_unstructured", "block=2 amount=1", NULL, NULL);
+    assert_int_equal(zeros(tiny_tensor(again, "w1")), 6);
+    struct shr_err err = {0};
+    assert_null(tiny_run(m, "prune_unstructured", "block=2 pattern=2:4", NULL, &err));
+    assert_string_equal(err.msg, "prune_unstructured: block: it does not go with a pattern");
+    shr_model_free(again);
+    shr_model_free(r);
     shr_model_free(m);
 }
 
@@ -245,6 +267,7 @@ int main(void)
         cmocka_unit_test(prune_twice_by_half_leaves_a_quarter),
         cmocka_unit_test(prune_at_random_takes_the_amount_and_repeats_with_the_seed),
         cmocka_unit_test(prune_pattern_leaves_n_of_m_along_the_input),
+        cmocka_unit_test(prune_in_blocks_takes_neighbouring_outputs),
         cmocka_unit_test(prune_of_a_quantized_tensor_writes_the_zero_point),
         cmocka_unit_test(prune_works_on_what_dynamic_quantization_made),
         cmocka_unit_test(prune_works_on_a_quantized_lstm),
