@@ -90,26 +90,30 @@ struct pool_grad {
     float *dx;
 };
 
-/* some <= VF channels of a maximum: to the first tap that equals it; the loops become vectors */
+SHR_INLINE vf load(const float *p, size_t some)
+{
+    return some == VF ? vf_load(p) : vf_load_some(p, some);
+}
+
+/* some <= VF channels of a maximum: to the first tap that equals it */
 SHR_INLINE void max_grad_at(const struct pool_grad *p, const struct taps *t, int64_t y, size_t c,
                             const size_t some)
 {
     const struct shr_conv_shape *s = p->s;
-    float max[VF], rest[VF];
-    for (size_t i = 0; i < some; i++) {
-        max[i] = p->y[y + (int64_t)(c + i)];
-        rest[i] = p->dy[y + (int64_t)(c + i)];
-    }
+    const vf max = load(p->y + y + c, some);
+    vf rest = load(p->dy + y + c, some);
     for (int64_t kh = t->h[0]; kh < t->h[1]; kh++) {
         for (int64_t kw = t->w[0]; kw < t->w[1]; kw++) {
             const int64_t at =
                 t->first + (kh * s->dil_h * s->w + kw * s->dil_w) * s->c + (int64_t)c;
-            for (size_t i = 0; i < some; i++) {
-                const float v = p->x[at + (int64_t)i];
-                const bool here = v == max[i] || (v != v && max[i] != max[i]);
-                p->dx[at + (int64_t)i] += here ? rest[i] : 0;
-                rest[i] = here ? 0 : rest[i];
+            const vf x = load(p->x + at, some), here = vf_same(x, max, rest, vf_zero());
+            const vf sum = vf_add(load(p->dx + at, some), here);
+            if (some == VF) {
+                vf_store(p->dx + at, sum);
+            } else {
+                vf_store_some(p->dx + at, sum, some);
             }
+            rest = vf_same(x, max, vf_zero(), rest);
         }
     }
 }

@@ -145,6 +145,13 @@ SHR_INLINE vf vf_less(vf a, vf b, vf then, vf otherwise) /* a < b ? then : other
     return _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
 }
 
+SHR_INLINE vf vf_same(vf a, vf b, vf then, vf otherwise) /* a == b, or both are NaN */
+{
+    const __m256 nan =
+        _mm256_and_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q), _mm256_cmp_ps(b, b, _CMP_UNORD_Q));
+    return _mm256_blendv_ps(otherwise, then, _mm256_or_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), nan));
+}
+
 SHR_INLINE vf vf_pow2(vf n) /* 2^n of an integer in [-126, 127] */
 {
     __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));

@@ -136,6 +136,13 @@ SHR_INLINE vf vf_less(vf a, vf b, vf then, vf otherwise) /* a < b ? then : other
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), otherwise, then);
 }
 
+SHR_INLINE vf vf_same(vf a, vf b, vf then, vf otherwise) /* a == b, or both are NaN */
+{
+    const __mmask16 nan =
+        _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q) & _mm512_cmp_ps_mask(b, b, _CMP_UNORD_Q);
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ) | nan, otherwise, then);
+}
+
 SHR_INLINE vf vf_pow2(vf n) /* 2^n of an integer in [-126, 127] */
 {
     __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));

@@ -65,6 +65,13 @@ SHR_INLINE __m256 less(__m256 a, __m256 b, __m256 then, __m256 otherwise)
     return _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
 }
 
+SHR_INLINE __m256 same(__m256 a, __m256 b, __m256 then, __m256 otherwise)
+{
+    __m256 nan =
+        _mm256_and_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q), _mm256_cmp_ps(b, b, _CMP_UNORD_Q));
+    return _mm256_blendv_ps(otherwise, then, _mm256_or_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), nan));
+}
+
 TWO(vf_add, _mm256_add_ps)
 TWO(vf_sub, _mm256_sub_ps)
 TWO(vf_mul, _mm256_mul_ps)
@@ -83,6 +90,11 @@ ONE(vf_pow2, pow2)
 SHR_INLINE vf vf_less(vf a, vf b, vf then, vf otherwise)
 {
     return (vf){less(a.lo, b.lo, then.lo, otherwise.lo), less(a.hi, b.hi, then.hi, otherwise.hi)};
+}
+
+SHR_INLINE vf vf_same(vf a, vf b, vf then, vf otherwise)
+{
+    return (vf){same(a.lo, b.lo, then.lo, otherwise.lo), same(a.hi, b.hi, then.hi, otherwise.hi)};
 }
 
 SHR_INLINE vf vf_set1(float x)
