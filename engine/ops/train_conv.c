@@ -335,6 +335,7 @@ static int weight_setup(struct shr_op_setup *c, struct shr_err *err)
     s->chunk = PIXELS;
     s->tap_step = CHUNK / (s->chunk * s->cg);
     s->tap_step = s->tap_step < 1 ? 1 : s->tap_step > s->taps ? s->taps : s->tap_step;
+    s->tap_step -= s->tap_step > s->s.kw ? s->tap_step % s->s.kw : 0; /* whole rows */
     return columns_setup(c, s, s->chunk, s->tap_step * s->cg,
                          (size_t)(s->s.oc * s->chunk) * sizeof(float), err);
 }
@@ -345,20 +346,42 @@ struct weight_run {
     const float *x, *dy;
 };
 
-/* columns (n, taps [t, t + taps) of a group) */
+static void copy_tap(const struct weight_run *r, int64_t at, int64_t group, float *to)
+{
+    const struct conv_grad *s = r->s;
+    if (at < 0) {
+        memset(to, 0, (size_t)s->cg * sizeof *to);
+    } else {
+        memcpy(to, r->x + at * s->s.c + group * s->cg, (size_t)s->cg * sizeof *to);
+    }
+}
+
+/* columns (n, taps [t, t + taps) of a group); a row of taps inside of the image lies together */
 static void take_columns(const struct weight_run *r, int64_t from, int64_t n, int64_t group,
                          int64_t t, int64_t taps, float *to)
 {
     const struct conv_grad *s = r->s;
-    const size_t bytes = (size_t)s->cg * sizeof *to;
+    const bool together = s->s.groups == 1 && s->s.dil_w == 1 && taps % s->s.kw == 0;
+    const int64_t row = together ? s->s.kw * s->cg : 0;
     for (int64_t p = 0; p < n; p++) {
         const struct spot spot = spot_of(&s->s, from + p);
-        for (int64_t k = t; k < t + taps; k++, to += s->cg) {
+        const bool whole = together && spot.left >= 0 && spot.left + s->s.kw <= s->s.w;
+        for (int64_t k = t; k < t + taps;) {
             const int64_t at = pixel_at(s, &spot, k);
-            if (at < 0) {
-                memset(to, 0, bytes);
+            if (whole && at >= 0) {
+                const float *x = r->x + at * s->cg;
+                for (int64_t i = 0; i < row && row < 16; i++) {
+                    to[i] = x[i];
+                }
+                if (row >= 16) {
+                    memcpy(to, x, (size_t)row * sizeof *to);
+                }
+                to += row;
+                k += s->s.kw;
             } else {
-                memcpy(to, r->x + at * s->s.c + group * s->cg, bytes);
+                copy_tap(r, at, group, to);
+                to += s->cg;
+                k++;
             }
         }
     }
