@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/kernels.h"
+#include "passes/edit.h"
 
 enum { PAIR_LIMIT = 128, TOP_CERTAIN = 64 }; /* 255 x 128 <= 32767, and 64 + 64 <= 128 */
 
@@ -74,36 +76,77 @@ static struct columns columns_of(const struct shr_tensor *w, int axis, enum shr_
     return c;
 }
 
-static int64_t offset_of(const struct columns *c, int64_t channel, int64_t k)
-{
-    return channel * c->step_channel + k / c->n_b * c->step_a + k % c->n_b * c->step_b;
-}
-
 static void gather(const struct columns *c, const float *w, int64_t channel, float *ret)
 {
-    for (int64_t k = 0; k < c->k; k++) {
-        ret[k] = w[offset_of(c, channel, k)];
-    }
-}
-
-/* Can a pair saturate when the weights are divided by scale and rounded? */
-static bool saturates(const float *w, int64_t n, float scale, enum shr_pair_order pairs)
-{
-    int64_t step = pairs == SHR_PAIRS_MATRIX ? 2 : 1;
-    for (int64_t k = 0; k + 1 < n; k += step) {
-        float a = rintf(w[k] / scale), b = rintf(w[k + 1] / scale);
-        if (a * b > 0 && fabsf(a + b) > (float)PAIR_LIMIT) {
-            return true;
+    for (int64_t a = 0; a < c->k / c->n_b; a++, ret += c->n_b) {
+        const float *from = w + channel * c->step_channel + a * c->step_a;
+        if (c->step_b == 1) {
+            memcpy(ret, from, (size_t)c->n_b * sizeof *ret);
+            continue;
+        }
+        for (int64_t b = 0; b < c->n_b; b++) {
+            ret[b] = from[b * c->step_b];
         }
     }
-    return false;
 }
 
-static int certified_top(const float *w, int64_t n, double absmax, int top,
-                         enum shr_pair_order pairs)
+static void scatter(const struct columns *c, const int8_t *q, int64_t channel, int8_t *ret)
 {
-    while (top > TOP_CERTAIN && saturates(w, n, (float)(absmax / top), pairs)) {
-        top--;
+    for (int64_t a = 0; a < c->k / c->n_b; a++, q += c->n_b) {
+        int8_t *to = ret + channel * c->step_channel + a * c->step_a;
+        if (c->step_b == 1) {
+            memcpy(to, q, (size_t)c->n_b);
+            continue;
+        }
+        for (int64_t b = 0; b < c->n_b; b++) {
+            to[b * c->step_b] = q[b];
+        }
+    }
+}
+
+static bool pair_saturates(int a, int b)
+{
+    return (a ^ b) >= 0 && (a + b > PAIR_LIMIT || a + b < -PAIR_LIMIT);
+}
+
+/* The first pair that saturates when the weights are divided by scale and rounded; n = none. */
+static int64_t first_to_saturate(const struct shr_kernels *kernels, const float *w, int64_t n,
+                                 float scale, int64_t step)
+{
+    enum { SOME = 512 };
+    int8_t q[SOME + 1];
+    for (int64_t from = 0; from + 1 < n; from += SOME) { /* and the first of the next ones */
+        const int64_t count = n - from < SOME + 1 ? n - from : SOME + 1;
+        kernels->quantize_s8((size_t)count, w + from, scale, 0, q);
+        bool any = false;
+        for (int64_t k = 0; k + 1 < count; k += step) {
+            any = any || pair_saturates(q[k], q[k + 1]);
+        }
+        for (int64_t k = 0; k + 1 < count && any; k += step) {
+            if (pair_saturates(q[k], q[k + 1])) {
+                return from + k;
+            }
+        }
+    }
+    return n;
+}
+
+/* The pair that was found last is tried first: all are looked at a few times only. */
+static int certified_top(const struct shr_kernels *kernels, const float *w, int64_t n,
+                         double absmax, int top, enum shr_pair_order pairs)
+{
+    const int64_t step = pairs == SHR_PAIRS_MATRIX ? 2 : 1;
+    int64_t found = n;
+    for (; top > TOP_CERTAIN; top--) {
+        const float scale = (float)(absmax / top);
+        if (found < n &&
+            pair_saturates((int)rintf(w[found] / scale), (int)rintf(w[found + 1] / scale))) {
+            continue;
+        }
+        found = first_to_saturate(kernels, w, n, scale, step);
+        if (found == n) {
+            break;
+        }
     }
     return top;
 }
@@ -112,8 +155,10 @@ struct job {
     const struct shr_tensor *w;
     const struct shr_quant_how *how;
     const struct shr_quant_grid *grid; /* &how->grid */
+    const struct shr_kernels *kernels;
     struct columns columns;
     float *buffer; /* (k) of one channel */
+    int8_t *bytes; /* (k) what becomes of them */
     struct shr_quant_weight out;
     double signal, noise;
 };
@@ -130,21 +175,46 @@ static void range_of(const float *w, int64_t n, double *min, double *max)
     *max = (double)high;
 }
 
+/* The squares of n weights and of what their integers miss, in sums of four, whose order is fixed.
+ */
+static void add_squares(struct job *job, int64_t n, struct shr_quant_params params, bool is_signed)
+{
+    const double scale = (double)params.scale;
+    double signal[4] = {0}, noise[4] = {0};
+    for (int64_t k = 0; k < n; k += 4) {
+        for (int64_t j = 0; j < 4 && k + j < n; j++) {
+            const int8_t byte = job->bytes[k + j];
+            const double q = (is_signed ? byte : (uint8_t)byte) - params.zero;
+            const double x = (double)job->buffer[k + j], error = x - scale * q;
+            signal[j] += x * x;
+            noise[j] += error * error;
+        }
+    }
+    job->signal += signal[0] + signal[1] + (signal[2] + signal[3]);
+    job->noise += noise[0] + noise[1] + (noise[2] + noise[3]);
+}
+
 static void quantize_channel(struct job *job, int64_t channel, struct shr_quant_params params)
 {
-    for (int64_t k = 0; k < job->columns.k; k++) {
-        float x = job->buffer[k];
-        int q = shr_quantize(job->grid, params, x);
-        int64_t at = offset_of(&job->columns, channel, k);
-        if (job->grid->dtype == SHR_DTYPE_U8) {
-            ((uint8_t *)job->out.q.data)[at] = (uint8_t)q;
-        } else {
-            ((int8_t *)job->out.q.data)[at] = (int8_t)q;
+    const struct shr_quant_grid *grid = job->grid;
+    const struct shr_kernels *kernels = job->kernels;
+    const int64_t n = job->columns.k;
+    const bool is_signed = grid->dtype != SHR_DTYPE_U8;
+    if (is_signed) {
+        kernels->quantize_s8((size_t)n, job->buffer, params.scale, params.zero, job->bytes);
+        for (int64_t k = 0; k < n; k++) {
+            const int8_t q = job->bytes[k];
+            job->bytes[k] = (int8_t)(q < grid->min ? grid->min : q > grid->max ? grid->max : q);
         }
-        double error = (double)x - (double)params.scale * (q - params.zero);
-        job->signal += (double)x * (double)x;
-        job->noise += error * error;
+    } else {
+        uint8_t *bytes = (uint8_t *)job->bytes;
+        kernels->quantize_u8((size_t)n, job->buffer, params.scale, params.zero, bytes);
+        for (int64_t k = 0; k < n; k++) {
+            bytes[k] = (uint8_t)(bytes[k] > grid->max ? grid->max : bytes[k]);
+        }
     }
+    add_squares(job, n, params, is_signed);
+    scatter(&job->columns, job->bytes, channel, job->out.q.data);
 }
 
 static void set_params(struct job *job, int64_t i, struct shr_quant_params params)
@@ -173,7 +243,8 @@ static void quantize_per_channel(struct job *job)
         range_of(job->buffer, job->columns.k, &min, &max);
         int top = job->grid->max;
         if (job->how->pairs != SHR_PAIRS_NONE) {
-            top = certified_top(job->buffer, job->columns.k, fmax(-min, max), top, job->how->pairs);
+            top = certified_top(job->kernels, job->buffer, job->columns.k, fmax(-min, max), top,
+                                job->how->pairs);
         }
         struct shr_quant_params params = params_of(job->grid, min, max, top);
         raise_scale(job, c, &params);
@@ -190,7 +261,8 @@ static void quantize_whole(struct job *job)
     int top = job->grid->max;
     for (int64_t c = 0; c < job->columns.channels && job->how->pairs != SHR_PAIRS_NONE; c++) {
         gather(&job->columns, job->w->data, c, job->buffer);
-        top = certified_top(job->buffer, job->columns.k, fmax(-min, max), top, job->how->pairs);
+        top = certified_top(job->kernels, job->buffer, job->columns.k, fmax(-min, max), top,
+                            job->how->pairs);
     }
     struct shr_quant_params params = params_of(job->grid, min, max, top);
     for (int64_t c = 0; c < job->columns.channels; c++) {
@@ -207,6 +279,9 @@ static void quantize_whole(struct job *job)
 static int check_finite(const struct shr_tensor *w, const char *name, struct shr_err *err)
 {
     const float *x = w->data;
+    if (shr_edit_all_finite(w)) {
+        return SHR_OK;
+    }
     for (int64_t i = 0, n = shr_tensor_count(w); i < n; i++) {
         if (!isfinite(x[i])) {
             return shr_err_set(err, SHR_ERR_INVALID, "tensor '%s': element %lld is not finite",
@@ -220,7 +295,7 @@ int shr_quantize_weight(const struct shr_tensor *w, const char *name,
                         const struct shr_quant_how *how, struct shr_quant_weight *ret,
                         struct shr_err *err)
 {
-    struct job job = {.w = w, .how = how, .grid = &how->grid};
+    struct job job = {.w = w, .how = how, .grid = &how->grid, .kernels = shr_kernels_get(0)};
     job.columns = columns_of(w, how->axis, how->pairs);
     job.out.scale_min = INFINITY;
     job.out.top_min = how->grid.max;
@@ -237,7 +312,8 @@ int shr_quantize_weight(const struct shr_tensor *w, const char *name,
         code = shr_tensor_new(how->grid.dtype, rank, &job.columns.channels, &job.out.zero, err);
     }
     job.buffer = shr_mem_new((size_t)job.columns.k + 1, sizeof *job.buffer);
-    if (code == SHR_OK && job.buffer == NULL) {
+    job.bytes = shr_mem_new((size_t)job.columns.k + 1, 1);
+    if (code == SHR_OK && (job.buffer == NULL || job.bytes == NULL)) {
         code = shr_err_set(err, SHR_ERR_NOMEM, "out of memory for tensor '%s'", name);
     }
     if (code != SHR_OK) {
@@ -254,6 +330,7 @@ int shr_quantize_weight(const struct shr_tensor *w, const char *name,
 out:
     shr_quant_weight_finish(&job.out);
     shr_mem_free(job.buffer);
+    shr_mem_free(job.bytes);
     return code;
 }
 
