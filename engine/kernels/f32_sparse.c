@@ -56,11 +56,14 @@ size_t VF_NAME(sparse_f32_size)(size_t k, size_t n, const float *b, size_t ldb, 
     const size_t most = vectors * k / 3;
     float block[VF];
     for (size_t vector = 0; vector < vectors; vector++) {
-        for (size_t i = 0; i < k && blocks <= most; i++) {
+        for (size_t i = 0; i < k; i++) {
             blocks += block_of(n, b, ldb, trans, i, vector, block);
         }
+        if (blocks > most || blocks > (vector + 1) * k * 2 / 3) { /* dense ones show early */
+            return 0;
+        }
     }
-    return blocks > most || k > UINT32_MAX || blocks > UINT32_MAX
+    return k > UINT32_MAX || blocks > UINT32_MAX
                ? 0
                : aligned(vectors + 1 + blocks) * sizeof(uint32_t) + blocks * VF * sizeof(float);
 }
