@@ -137,6 +137,9 @@ static int certified_top(const struct shr_kernels *kernels, const float *w, int6
 {
     const int64_t step = pairs == SHR_PAIRS_MATRIX ? 2 : 1;
     int64_t found = n;
+    if (absmax / top < FLT_MIN) { /* params_of takes the scale 1: all become 0 */
+        return top;
+    }
     for (; top > TOP_CERTAIN; top--) {
         const float scale = (float)(absmax / top);
         if (found < n &&

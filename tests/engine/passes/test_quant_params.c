@@ -154,6 +154,29 @@ static void certified_weights_cannot_saturate_and_are_as_large_as_that_allows(vo
     shr_tensor_finish(&w);
 }
 
+static void channels_without_weights_need_no_certificate(void **state)
+{
+    (void)state;
+    enum { K = 40 }; /* more than a vector */
+    static const float empty[] = {0, 1e-44f};
+    for (size_t i = 0; i < SHR_COUNT_OF(empty); i++) {
+        float values[K];
+        for (int k = 0; k < K; k++) {
+            values[k] = empty[i];
+        }
+        struct shr_tensor w = matrix(K, 1, values);
+        struct shr_quant_weight q = {0};
+        struct shr_quant_how how = {shr_quant_grid_of(SHR_DTYPE_I8, true, false), 1, true,
+                                    SHR_PAIRS_MATRIX, NULL};
+        assert_int_equal(shr_quantize_weight(&w, "w", &how, &q, NULL), 0);
+        assert_int_equal(q.top_min, 127);
+        assert_true(((float *)q.scale.data)[0] == 1);
+        assert_memory_equal(q.q.data, ((int8_t[K]){0}), K);
+        shr_quant_weight_finish(&q);
+        shr_tensor_finish(&w);
+    }
+}
+
 static void weights_that_are_not_finite_are_an_error(void **state)
 {
     (void)state;
@@ -175,6 +198,7 @@ int main(void)
         cmocka_unit_test(quantize_rounds_half_to_even_and_saturates),
         cmocka_unit_test(weights_have_a_scale_for_each_channel),
         cmocka_unit_test(certified_weights_cannot_saturate_and_are_as_large_as_that_allows),
+        cmocka_unit_test(channels_without_weights_need_no_certificate),
         cmocka_unit_test(weights_that_are_not_finite_are_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
