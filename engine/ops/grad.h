@@ -125,6 +125,7 @@ SHR_BACKWARD(layer_norm);
 SHR_BACKWARD(instance_norm);
 SHR_BACKWARD(group_norm);
 SHR_BACKWARD(random_mask);
+SHR_BACKWARD(fake_quantize);
 SHR_BACKWARD(rnn_train);
 SHR_BACKWARD(pad);
 SHR_BACKWARD(prelu);
