@@ -14,6 +14,7 @@
 extern const struct shr_pass shr_pass_optimize;
 extern const struct shr_pass shr_pass_quantize_dynamic;
 extern const struct shr_pass shr_pass_quantize_static;
+extern const struct shr_pass shr_pass_quantize_aware;
 extern const struct shr_pass shr_pass_quantize_weights;
 extern const struct shr_pass shr_pass_convert;
 extern const struct shr_pass shr_pass_prune_unstructured;

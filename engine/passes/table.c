@@ -6,9 +6,16 @@
 #include "passes/pass.h"
 
 static const struct shr_pass *const passes[] = {
-    &shr_pass_optimize,         &shr_pass_quantize_dynamic, &shr_pass_quantize_static,
-    &shr_pass_quantize_weights, &shr_pass_convert,          &shr_pass_prune_unstructured,
-    &shr_pass_prune_structured, &shr_pass_compact,          &shr_pass_distill,
+    &shr_pass_optimize,
+    &shr_pass_quantize_dynamic,
+    &shr_pass_quantize_static,
+    &shr_pass_quantize_aware,
+    &shr_pass_quantize_weights,
+    &shr_pass_convert,
+    &shr_pass_prune_unstructured,
+    &shr_pass_prune_structured,
+    &shr_pass_compact,
+    &shr_pass_distill,
     &shr_pass_finetune,
 };
 
