@@ -1,6 +1,7 @@
 /* Small edits; see edit.h. */
 #include "passes/edit.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -98,17 +99,24 @@ struct shr_node *shr_edit_reader(const struct shr_value *v)
     return v != NULL ? shr_value_single_use(v) : NULL;
 }
 
-bool shr_edit_all_finite(const struct shr_tensor *t)
+float shr_edit_largest(const struct shr_tensor *t)
 {
-    enum { EXPONENT = 0x7f800000 }; /* all ones in infinities and NaN, and the loop has no branch */
     const float *x = t->data;
-    uint32_t bad = 0;
+    uint32_t most = 0; /* without its sign, a float orders as its bits; NaN is above infinity */
     for (int64_t i = 0, n = shr_tensor_count(t); i < n; i++) {
         uint32_t bits;
         memcpy(&bits, &x[i], sizeof bits);
-        bad |= (bits & EXPONENT) == EXPONENT;
+        bits &= INT32_MAX;
+        most = bits > most ? bits : most;
     }
-    return bad == 0;
+    float largest;
+    memcpy(&largest, &most, sizeof largest);
+    return largest;
+}
+
+bool shr_edit_all_finite(const struct shr_tensor *t)
+{
+    return isfinite(shr_edit_largest(t));
 }
 
 int64_t shr_edit_parameters(const struct shr_model *model)

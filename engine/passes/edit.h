@@ -36,6 +36,9 @@ int shr_edit_insert(struct shr_graph *g, struct shr_node *before, const char *op
                     struct shr_node **ret_node, struct shr_value **ret_value,
                     struct shr_err *err) SHR_MUSTCHECK;
 
+/* The largest |x| of a float32 tensor; infinite or NaN when an element is. */
+float shr_edit_largest(const struct shr_tensor *t);
+
 /* Is no element of a float32 tensor infinite or no number? */
 bool shr_edit_all_finite(const struct shr_tensor *t);
 

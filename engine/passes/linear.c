@@ -1,6 +1,7 @@
 /* Products with a constant matrix; see linear.h. */
 #include "passes/linear.h"
 
+#include <math.h>
 #include <stdio.h>
 
 const char *shr_linear_obstacle(const struct shr_node *node)
@@ -18,7 +19,13 @@ const char *shr_linear_obstacle(const struct shr_node *node)
         (!shr_value_is_constant(bias) || bias->constant.dtype != SHR_DTYPE_F32)) {
         return "its bias is multiplied by beta and not constant";
     }
-    return shr_edit_all_finite(&w->constant) ? NULL : "one of its weights is not finite";
+    const float largest = shr_edit_largest(&w->constant);
+    if (!isfinite(largest)) {
+        return "one of its weights is not finite";
+    }
+    return isfinite(shr_node_float(node, "alpha", 1) * largest)
+               ? NULL
+               : "one of its weights is not finite when multiplied by alpha";
 }
 
 int shr_linear_input(struct shr_graph *g, struct shr_node *node, struct shr_value **ret,

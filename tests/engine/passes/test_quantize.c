@@ -209,6 +209,35 @@ static void quantize_dynamic_says_what_stays_in_float_and_why(void **state)
     shr_model_free(m);
 }
 
+/* The weights are finite, what the integers would stand for is not. */
+static void products_whose_alpha_overflows_stay_in_float(void **state)
+{
+    (void)state;
+    static const char *const passes[] = {"quantize_dynamic", "quantize_weights"};
+    static const float alphas[] = {1e38f, -1e38f, INFINITY, NAN, 1e37f};
+    for (size_t i = 0; i < SHR_COUNT_OF(passes) * SHR_COUNT_OF(alphas); i++) {
+        struct shr_model *m = tiny_model(13);
+        struct shr_value *in[2] = {tiny_input(m, "x", 2, (int64_t[]){-1, 32}),
+                                   tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){32, 1},
+                                                 (double[32]){[3] = -20, [7] = 1})};
+        struct shr_node *n = tiny_node(m, "Gemm", "fc", in, 2, "y");
+        const float alpha = alphas[i % SHR_COUNT_OF(alphas)];
+        const bool sound = alpha == 1e37f;
+        assert_int_equal(shr_node_set_float(&m->graph, n, "alpha", alpha, NULL), 0);
+        tiny_output(m, n);
+        struct shr_report report = {0};
+        struct shr_model *r = tiny_run(m, passes[i / SHR_COUNT_OF(alphas)], "", &report, NULL);
+        assert_non_null(r);
+        assert_int_equal(count_ops(r, "Gemm"), sound ? 0 : 1);
+        assert_true(sound != tiny_note(&report, SHR_NOTE_SKIPPED, "fc",
+                                       "Gemm: one of its weights is not finite when multiplied by "
+                                       "alpha"));
+        shr_report_finish(&report);
+        shr_model_free(r);
+        shr_model_free(m);
+    }
+}
+
 /* W and R of the tiny LSTM stand transposed in the integers. */
 static void expect_recurrent(const struct shr_model *r, const char *stem, const double *real,
                              int64_t k, bool per_channel)
@@ -495,6 +524,7 @@ int main(void)
         cmocka_unit_test(names_of_added_nodes_are_not_taken),
         cmocka_unit_test(quantize_dynamic_raises_an_old_opset),
         cmocka_unit_test(quantize_dynamic_says_what_stays_in_float_and_why),
+        cmocka_unit_test(products_whose_alpha_overflows_stay_in_float),
         cmocka_unit_test(quantize_dynamic_writes_the_lstm_of_onnx_runtime),
         cmocka_unit_test(quantize_dynamic_leaves_an_lstm_that_has_no_quantized_form),
         cmocka_unit_test(quantize_static_writes_pairs_around_products_and_none_on_the_output),
