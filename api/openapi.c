@@ -132,6 +132,7 @@ static json_t *param_schema(const json_t *param)
     } types[] = {
         {"enum", "{\"type\":\"string\"}"},
         {"amount", "{\"type\":\"number\"}"},
+        {"model", "{\"type\":\"string\"}"},
         {"bytes", "{\"type\":[\"integer\",\"string\"]}"},
         {"list", "{\"type\":\"array\",\"items\":{\"type\":[\"string\",\"integer\"]}}"},
     };

@@ -309,6 +309,7 @@ enum shr_param_type {
     SHR_PARAM_AMOUNT, /* a fraction 0..1 (given as a real) or a count (given as an integer) */
     SHR_PARAM_BYTES,  /* an integer, or text such as "2GiB" */
     SHR_PARAM_LIST,   /* texts */
+    SHR_PARAM_MODEL,  /* another model, by name; "" = none. A pass has at most one such */
     SHR_PARAM_TYPE_COUNT
 };
 
@@ -327,7 +328,7 @@ struct shr_arg {              /* of a parameter */
     bool b;
     int64_t i;      /* INT, BYTES, AMOUNT; ENUM: index in choices */
     double f;       /* FLOAT, AMOUNT */
-    size_t n_texts; /* LIST */
+    size_t n_texts; /* LIST; MODEL: 0 = none, else 1 */
     const char **texts;
 };
 
@@ -340,6 +341,7 @@ struct shr_args { /* the parameters of one run of a pass, in the order of its ta
 struct shr_pass_call {
     const struct shr_model *model;    /* not changed */
     const struct shr_model *original; /* what the job began with; NULL = model */
+    const struct shr_model *other;    /* that the parameter of type MODEL names, or NULL */
     const struct shr_args *args;
     const struct shr_dataset *calibrate; /* NULL unless the job has one */
     const struct shr_dataset *train;
@@ -396,6 +398,9 @@ SHR_API int shr_args_set_list(struct shr_args *args, const char *name, const cha
  * "2GiB", "MatMul,Gemm". Errors as above. */
 SHR_API int shr_args_parse(struct shr_args *args, const char *name, const char *text,
                            struct shr_err *err) SHR_MUSTCHECK;
+
+/* The parameter of type MODEL, when it names one: what `other` of the call must be. NULL = none. */
+SHR_API const struct shr_param *shr_args_model(const struct shr_args *args, const char **ret_name);
 
 /* ── Evaluation ─────────────────────────────────────────────────────────────────────────────── */
 

@@ -96,7 +96,7 @@ void srv_log_request(const char *request_id, char level, const char *format, ...
 static const char *const param_types[SHR_PARAM_TYPE_COUNT] = {
     [SHR_PARAM_BOOL] = "boolean", [SHR_PARAM_INT] = "integer",   [SHR_PARAM_FLOAT] = "number",
     [SHR_PARAM_ENUM] = "enum",    [SHR_PARAM_AMOUNT] = "amount", [SHR_PARAM_BYTES] = "bytes",
-    [SHR_PARAM_LIST] = "list",
+    [SHR_PARAM_LIST] = "list",    [SHR_PARAM_MODEL] = "model",
 };
 
 /* The default in the parameter's own JSON type. */

@@ -19,7 +19,7 @@ struct submission { /* all zero = empty */
     struct store_item model;
     json_t *ids;             /* what the names stood for when the job was accepted */
     char *recipe_text;       /* {"job": canonical recipe, "ids": …} */
-    struct shr_buf datasets; /* ids, separated by a blank */
+    struct shr_buf datasets; /* ids of them and of other models, separated by a blank */
 };
 
 static void submission_finish(struct submission *s)
@@ -37,7 +37,54 @@ static bool put_id(json_t *ids, const char *role, const struct store_item *item)
     return srv_json_put(ids, role, json_string(item->id));
 }
 
-/* The named model and datasets must be there; their ids pin the versions. */
+/* An item beside the model of the job: must be there, and is kept with it. */
+static int resolve_item(struct srv *srv, struct submission *s, enum store_kind kind,
+                        const char *name, const char *role, struct shr_err *err)
+{
+    struct store_item item = {0};
+    const int code = store_item_get(srv->store, kind, name, 0, &item, err);
+    if (code != SHR_OK) {
+        shr_err_prefix(err, "%s: ", role);
+        return code;
+    }
+    shr_buf_printf(&s->datasets, "%s%s", s->datasets.len > 0 ? " " : "", item.id);
+    const bool ok = put_id(s->ids, role, &item) && !shr_buf_failed(&s->datasets);
+    store_item_finish(&item);
+    return ok ? SHR_OK : srv_nomem(err);
+}
+
+static int resolve_datasets(struct srv *srv, struct submission *s, struct shr_err *err)
+{
+    for (int i = 0; i < JOB_DATA_COUNT; i++) {
+        if (s->recipe.data[i] != NULL) {
+            const int code =
+                resolve_item(srv, s, STORE_DATASET, s->recipe.data[i], job_data_names[i], err);
+            if (code != SHR_OK) {
+                shr_err_prefix(err, "data.");
+                return code;
+            }
+        }
+    }
+    return SHR_OK;
+}
+
+/* Models that passes name, under the path of the field that names them. */
+static int resolve_models(struct srv *srv, struct submission *s, struct shr_err *err)
+{
+    for (size_t i = 0; i < s->recipe.n_passes; i++) {
+        const char *name = NULL;
+        char path[JOB_PATH];
+        if (job_recipe_model(&s->recipe, i, &name, path)) {
+            const int code = resolve_item(srv, s, STORE_MODEL, name, path, err);
+            if (code != SHR_OK) {
+                return code;
+            }
+        }
+    }
+    return SHR_OK;
+}
+
+/* The named models and datasets must be there; their ids pin the versions. */
 static int resolve(struct srv *srv, struct submission *s, struct shr_err *err)
 {
     s->ids = json_object();
@@ -49,24 +96,8 @@ static int resolve(struct srv *srv, struct submission *s, struct shr_err *err)
     if (!put_id(s->ids, "model", &s->model)) {
         return srv_nomem(err);
     }
-    for (int i = 0; i < JOB_DATA_COUNT; i++) {
-        if (s->recipe.data[i] == NULL) {
-            continue;
-        }
-        struct store_item item = {0};
-        code = store_item_get(srv->store, STORE_DATASET, s->recipe.data[i], 0, &item, err);
-        if (code != SHR_OK) {
-            shr_err_prefix(err, "data.%s: ", job_data_names[i]);
-            return code;
-        }
-        shr_buf_printf(&s->datasets, "%s%s", s->datasets.len > 0 ? " " : "", item.id);
-        const bool ok = put_id(s->ids, job_data_names[i], &item) && !shr_buf_failed(&s->datasets);
-        store_item_finish(&item);
-        if (!ok) {
-            return srv_nomem(err);
-        }
-    }
-    return SHR_OK;
+    code = resolve_datasets(srv, s, err);
+    return code == SHR_OK ? resolve_models(srv, s, err) : code;
 }
 
 static int prepare(struct srv *srv, const char *body, size_t n, struct submission *s,

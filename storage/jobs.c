@@ -151,7 +151,8 @@ static int check_items(struct store *store, const struct store_job *job, struct 
         }
         memcpy(id, at, n);
         id[n] = 0;
-        code = n == 0 ? 0 : check_item(store, "dataset", id, err);
+        const char *kind = strncmp(id, "mdl_", 4) == 0 ? "model" : "dataset";
+        code = n == 0 ? 0 : check_item(store, kind, id, err);
         at += n + (at[n] == ' ');
     }
     return code;

@@ -139,7 +139,8 @@ struct store_job {
     const char *recipe;   /* opaque text: the job as accepted, defaults filled in */
     const char *model_id; /* what it works on, and "model name" for lists */
     const char *model_name;
-    const char *datasets; /* ids, separated by a blank: kept while the job is not final */
+    const char *datasets; /* ids of datasets, and of other models, separated by a blank: what is
+                           * kept while the job is not final */
     const char *error;    /* opaque text; "" = none */
     const char *verdict;  /* "", "pass", "fail" */
     bool cancel_requested;

@@ -20,6 +20,7 @@ static const char *const type_names[SHR_PARAM_TYPE_COUNT] = {
     [SHR_PARAM_AMOUNT] = "a fraction (0.5) or a count (100)",
     [SHR_PARAM_BYTES] = "a size (1048576 or \"1MiB\")",
     [SHR_PARAM_LIST] = "a list of texts",
+    [SHR_PARAM_MODEL] = "the name or id of a model",
 };
 
 static int fail_unknown(const struct shr_pass *pass, const char *name, struct shr_err *err)
@@ -153,6 +154,12 @@ static int store_list(struct shr_args *args, struct shr_arg *arg, const char *co
     return SHR_OK;
 }
 
+static int store_model(struct shr_args *args, struct shr_arg *arg, const char *text,
+                       struct shr_err *err)
+{
+    return store_list(args, arg, &text, *text != 0 ? 1 : 0, err);
+}
+
 /* Elements are separated by commas. */
 static int parse_list(struct shr_args *args, struct shr_arg *arg, const char *text,
                       struct shr_err *err)
@@ -266,6 +273,8 @@ int shr_args_set_text(struct shr_args *args, const char *name, const char *value
         return store_bytes(p, arg, value, err);
     case SHR_PARAM_LIST:
         return parse_list(args, arg, value, err);
+    case SHR_PARAM_MODEL:
+        return store_model(args, arg, value, err);
     default:
         return fail_type(p, "a text", err);
     }
@@ -337,11 +346,24 @@ int shr_args_parse(struct shr_args *args, const char *name, const char *text, st
         return store_bytes(p, arg, text, err);
     case SHR_PARAM_LIST:
         return parse_list(args, arg, text, err);
+    case SHR_PARAM_MODEL:
+        return store_model(args, arg, text, err);
     case SHR_PARAM_TYPE_COUNT:
         break;
     }
     return shr_err_set(err, SHR_ERR_INTERNAL, "%s: bad type in the table of %s", p->name,
                        args->pass->name);
+}
+
+const struct shr_param *shr_args_model(const struct shr_args *args, const char **ret_name)
+{
+    for (size_t i = 0; i < args->pass->n_params; i++) {
+        if (args->v[i].type == SHR_PARAM_MODEL && args->v[i].n_texts > 0) {
+            *ret_name = args->v[i].texts[0];
+            return &args->pass->params[i];
+        }
+    }
+    return NULL;
 }
 
 int shr_args_init(struct shr_args *ret_args, const struct shr_pass *pass, struct shr_err *err)

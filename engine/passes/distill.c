@@ -13,6 +13,7 @@
 #include "train/init.h"
 
 enum {
+    ARG_MODEL,
     ARG_MLP,
     ARG_SHRINK,
     ARG_INIT,
@@ -29,12 +30,16 @@ static const char *const inits[] = {"fresh", "keep", NULL};
 static const char *const soft_losses[] = {"kl", "mse", NULL};
 
 static const struct shr_param params[] = {
+    {"student.model", SHR_PARAM_MODEL, "", 0, 0, NULL,
+     "The student is this uploaded model, by name or id"},
     {"student.mlp", SHR_PARAM_LIST, "", 0, 0, NULL,
      "The student is a perceptron with hidden layers of these widths"},
     {"student.shrink", SHR_PARAM_FLOAT, "0", 0, 0.999, NULL,
      "The student is the teacher with this share of every width; 0 means another student"},
     {"student.init", SHR_PARAM_ENUM, "fresh", 0, 0, inits,
-     "Of shrink: begin with fresh weights, or keep the teacher's channels of the largest norm"},
+     "Begin with fresh weights, or keep those of model, or with shrink the teacher's channels of "
+     "the "
+     "largest norm"},
     {"temperature", SHR_PARAM_FLOAT, "4.0", 0.01, 1000, NULL,
      "Divides the logits of both before they are compared"},
     {"alpha", SHR_PARAM_FLOAT, "0.7", 0, 1, NULL,
@@ -79,11 +84,23 @@ static int make_mlp(const struct shr_pass_call *call, struct shr_model **ret, st
                                           call->ctx == NULL ? 0 : call->ctx->seed, ret, err);
 }
 
-static int make_shrunk(const struct shr_pass_call *call, struct shr_model **ret,
-                       struct shr_err *err)
+/* An uploaded student must say as much as the teacher does. */
+static int take_model(const struct shr_pass_call *call, struct shr_model **ret, struct shr_err *err)
+{
+    int rc = shr_student_check(call->model, call->other, err);
+    rc = rc == SHR_OK ? shr_model_clone(call->other, ret, err) : rc;
+    shr_err_prefix(rc == SHR_OK ? NULL : err, "student.model: ");
+    return rc;
+}
+
+/* With weights that are there, unless they shall be fresh. */
+static int make_from_model(const struct shr_pass_call *call, struct shr_model **ret,
+                           struct shr_err *err)
 {
     struct shr_model *model = NULL;
-    int rc = shr_student_shrink(call, call->args->v[ARG_SHRINK].f, &model, err);
+    int rc = call->other != NULL
+                 ? take_model(call, &model, err)
+                 : shr_student_shrink(call, call->args->v[ARG_SHRINK].f, &model, err);
     if (rc == SHR_OK && call->args->v[ARG_INIT].i == INIT_FRESH) {
         size_t n = 0;
         rc = shr_init_model(model, call->ctx == NULL ? 0 : call->ctx->seed, &n, err);
@@ -105,11 +122,11 @@ static int make_student(const struct shr_pass_call *call, struct shr_model **ret
 {
     const struct shr_arg *a = call->args->v;
     const bool mlp = a[ARG_MLP].n_texts > 0, shrink = a[ARG_SHRINK].f > 0;
-    if (mlp == shrink) {
+    if ((a[ARG_MODEL].n_texts > 0) + mlp + shrink != 1) {
         return shr_err_set(err, SHR_ERR_INVALID,
-                           "student: one of mlp and shrink says what the student is");
+                           "student: one of model, mlp and shrink says what the student is");
     }
-    return mlp ? make_mlp(call, ret, err) : make_shrunk(call, ret, err);
+    return mlp ? make_mlp(call, ret, err) : make_from_model(call, ret, err);
 }
 
 /* ── Learning ───────────────────────────────────────────────────────────────────────────────── */

@@ -15,6 +15,12 @@ static int check_needs(const struct shr_pass *pass, const struct shr_pass_call *
     if ((pass->needs & SHR_NEEDS_TRAIN) != 0 && call->train == NULL) {
         return shr_err_set(err, SHR_ERR_INVALID, "needs data.train, a dataset to train on");
     }
+    const char *name = NULL;
+    const struct shr_param *param = shr_args_model(call->args, &name);
+    if (param != NULL && call->other == NULL) {
+        return shr_err_set(err, SHR_ERR_INVALID, "%s: model %.64s is not at hand", param->name,
+                           name);
+    }
     if ((pass->needs & SHR_NEEDS_RUN) == 0) {
         return SHR_OK;
     }

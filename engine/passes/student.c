@@ -209,3 +209,36 @@ int shr_student_shrink(const struct shr_pass_call *call, double share, struct sh
     }
     return rc;
 }
+
+/* ── Models that are there ──────────────────────────────────────────────────────────────────── */
+
+/* Open dimensions may be anything. */
+static bool agree(const struct shr_type *a, const struct shr_type *b)
+{
+    bool same = a->dtype == b->dtype && (a->rank < 0 || b->rank < 0 || a->rank == b->rank);
+    for (int i = 0; same && a->rank == b->rank && i < a->rank; i++) {
+        same = a->dim[i] < 0 || b->dim[i] < 0 || a->dim[i] == b->dim[i];
+    }
+    return same;
+}
+
+int shr_student_check(const struct shr_model *teacher, const struct shr_model *student,
+                      struct shr_err *err)
+{
+    const struct shr_graph *a = &teacher->graph, *b = &student->graph;
+    if (a->n_outputs == 0 || b->n_outputs == 0) {
+        return shr_err_set(err, SHR_ERR_INVALID, "%s has no output",
+                           a->n_outputs == 0 ? "the teacher" : "the student");
+    }
+    const struct shr_value *said = a->outputs[0], *says = b->outputs[0];
+    if (!agree(&said->type, &says->type)) {
+        char have[96], want[96];
+        return shr_err_set(err, SHR_ERR_INVALID,
+                           "its output %s is %s of %s, and the teacher's %s is %s of %s",
+                           says->name, shr_dtype_name(says->type.dtype),
+                           shr_dims_text(says->type.rank, says->type.dim, have, sizeof have),
+                           said->name, shr_dtype_name(said->type.dtype),
+                           shr_dims_text(said->type.rank, said->type.dim, want, sizeof want));
+    }
+    return SHR_OK;
+}

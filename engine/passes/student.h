@@ -15,4 +15,9 @@ int shr_student_mlp(const struct shr_model *teacher, const struct shr_dataset *d
 int shr_student_shrink(const struct shr_pass_call *call, double share, struct shr_model **ret,
                        struct shr_err *err) SHR_MUSTCHECK;
 
+/* Can this model be a student of the teacher? INVALID where the first outputs differ in type or
+ * shape. */
+int shr_student_check(const struct shr_model *teacher, const struct shr_model *student,
+                      struct shr_err *err) SHR_MUSTCHECK;
+
 #endif

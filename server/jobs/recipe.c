@@ -384,6 +384,16 @@ void job_recipe_finish(struct job_recipe *recipe)
     *recipe = (struct job_recipe){0};
 }
 
+bool job_recipe_model(const struct job_recipe *recipe, size_t i, const char **ret_name,
+                      char ret_path[JOB_PATH])
+{
+    const struct shr_param *param = shr_args_model(&recipe->passes[i], ret_name);
+    if (param != NULL) {
+        snprintf(ret_path, JOB_PATH, "pipeline[%zu].%s", i, param->name);
+    }
+    return param != NULL;
+}
+
 /* ── Back to JSON ───────────────────────────────────────────────────────────────────────────── */
 
 static json_t *texts_json(const char *const *texts, size_t n)
@@ -414,6 +424,8 @@ static json_t *param_json(const struct shr_param *param, const struct shr_arg *v
         return value->is_count ? json_integer(value->i) : json_real(value->f);
     case SHR_PARAM_LIST:
         return texts_json(value->texts, value->n_texts);
+    case SHR_PARAM_MODEL:
+        return json_string(value->n_texts > 0 ? value->texts[0] : "");
     case SHR_PARAM_TYPE_COUNT:
         break;
     }

@@ -13,6 +13,7 @@
 #include "engine/shrink.h"
 #include "jobs/asserts.h"
 
+enum { JOB_PATH = 96 }; /* bytes of "pipeline[1].student.model" */
 enum { JOB_MAX_PASSES = 32, JOB_MAX_BATCHES = 8, JOB_MAX_ASSERTS = 64, JOB_MAX_METRICS = 64 };
 
 enum job_data { JOB_DATA_TRAIN, JOB_DATA_CALIBRATE, JOB_DATA_EVALUATE, JOB_DATA_COUNT };
@@ -42,6 +43,10 @@ extern const char *const job_data_names[JOB_DATA_COUNT]; /* "train", "calibrate"
 int job_recipe_parse(json_t *job, int64_t max_threads, struct job_recipe *ret,
                      struct shr_err *err) SHR_MUSTCHECK;
 void job_recipe_finish(struct job_recipe *recipe);
+
+/* Does pass i name a model? Then its name, and the path of the field. */
+bool job_recipe_model(const struct job_recipe *recipe, size_t i, const char **ret_name,
+                      char ret_path[JOB_PATH]);
 
 /* The canonical form: every field and every parameter; NULL when out of memory. */
 json_t *job_recipe_json(const struct job_recipe *recipe);

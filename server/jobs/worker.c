@@ -29,6 +29,7 @@ struct run {
     struct srv *srv;
     struct job_recipe recipe;
     struct shr_ctx ctx;
+    json_t *stored;                           /* the recipe as stored, with "ids" */
     struct shr_dataset *data[JOB_DATA_COUNT]; /* the same dataset is loaded once */
     struct shr_model *model;                  /* the present one: the original, then each result */
     struct shr_model *original;               /* kept for passes that train; or NULL */
@@ -114,17 +115,16 @@ static void begin_unit(struct run *run, int step, const char *pass)
 /* ── Inputs ─────────────────────────────────────────────────────────────────────────────────── */
 
 /* The stored recipe: {"job": the canonical recipe, "ids": {"train": "dst_…", …}}. */
-static int load_recipe(struct run *run, const char *ids[JOB_DATA_COUNT], json_t **ret_stored,
-                       struct shr_err *err)
+static int load_recipe(struct run *run, const char *ids[JOB_DATA_COUNT], struct shr_err *err)
 {
     const char *text = run->task->job.recipe;
-    int code = srv_json_parse(text, strlen(text), "stored recipe", ret_stored, err);
+    int code = srv_json_parse(text, strlen(text), "stored recipe", &run->stored, err);
     if (code != SHR_OK) {
         return code;
     }
-    code = job_recipe_parse(json_object_get(*ret_stored, "job"),
+    code = job_recipe_parse(json_object_get(run->stored, "job"),
                             (int64_t)run->srv->settings.max_threads, &run->recipe, err);
-    const json_t *json_ids = json_object_get(*ret_stored, "ids");
+    const json_t *json_ids = json_object_get(run->stored, "ids");
     for (int i = 0; i < JOB_DATA_COUNT; i++) {
         ids[i] = json_string_value(json_object_get(json_ids, job_data_names[i]));
     }
@@ -136,15 +136,20 @@ static uint64_t least_limit(uint64_t a, uint64_t b)
     return a == 0 || (b != 0 && b < a) ? b : a;
 }
 
+static int get_model(struct srv *srv, const char *id, struct store_item *ret, void **ret_bytes,
+                     size_t *ret_n, struct shr_err *err)
+{
+    const int code = store_item_get(srv->store, STORE_MODEL, id, 0, ret, err);
+    return code != SHR_OK
+               ? code
+               : store_blob_get(srv->store, ret->parts[0].sha256, SIZE_MAX, ret_bytes, ret_n, err);
+}
+
 static int load_model(struct run *run, struct shr_err *err)
 {
     struct srv *srv = run->srv;
-    int code =
-        store_item_get(srv->store, STORE_MODEL, run->task->job.model_id, 0, &run->source, err);
-    if (code == SHR_OK) {
-        code = store_blob_get(srv->store, run->source.parts[0].sha256, SIZE_MAX, &run->source_bytes,
-                              &run->n_source, err);
-    }
+    int code = get_model(srv, run->task->job.model_id, &run->source, &run->source_bytes,
+                         &run->n_source, err);
     if (code == SHR_OK) {
         code = shr_model_load(run->source_bytes, run->n_source, NULL, &run->model, err);
     }
@@ -196,8 +201,7 @@ static void free_datasets(struct run *run)
 static int load_inputs(struct run *run, struct shr_err *err)
 {
     const char *ids[JOB_DATA_COUNT];
-    json_t *stored = NULL;
-    int code = load_recipe(run, ids, &stored, err);
+    int code = load_recipe(run, ids, err);
     if (code == SHR_OK) {
         run->ctx = (struct shr_ctx){
             .seed = (uint64_t)run->recipe.seed,
@@ -217,7 +221,6 @@ static int load_inputs(struct run *run, struct shr_err *err)
     if (code == SHR_OK) {
         code = load_datasets(run, ids, err);
     }
-    json_decref(stored);
     return code;
 }
 
@@ -349,19 +352,48 @@ static int stamp(struct run *run, size_t n_passes, struct shr_model *model, stru
     return code;
 }
 
+/* The model that pass i names, if it names one. */
+static int load_other(struct run *run, size_t i, struct shr_model **ret, struct shr_err *err)
+{
+    const char *name = NULL;
+    char path[JOB_PATH];
+    struct store_item item = {0};
+    void *bytes = NULL;
+    size_t n = 0;
+    if (!job_recipe_model(&run->recipe, i, &name, path)) {
+        return SHR_OK;
+    }
+    const char *id = json_string_value(json_object_get(json_object_get(run->stored, "ids"), path));
+    int code = get_model(run->srv, id != NULL ? id : name, &item, &bytes, &n, err);
+    code = code == SHR_OK ? shr_model_load(bytes, n, NULL, ret, err) : code;
+    if (code != SHR_OK) {
+        shr_err_prefix(err, "%s: ", path);
+    }
+    shr_mem_free(bytes);
+    store_item_finish(&item);
+    return code;
+}
+
 /* Runs pass i on the present model and makes its result the present one. */
 static int run_pass(struct run *run, size_t i, struct shr_report *report, struct shr_err *err)
 {
+    struct shr_model *other = NULL;
+    int code = load_other(run, i, &other, err);
+    if (code != SHR_OK) {
+        return code;
+    }
     struct shr_pass_call call = {
         .model = run->model,
         .original = run->original,
+        .other = other,
         .args = &run->recipe.passes[i],
         .calibrate = run->data[JOB_DATA_CALIBRATE],
         .train = run->data[JOB_DATA_TRAIN],
         .ctx = &run->ctx,
         .report = report,
     };
-    int code = shr_pass_run(run->recipe.passes[i].pass, &call, err);
+    code = shr_pass_run(run->recipe.passes[i].pass, &call, err);
+    shr_model_free(other);
     if (code != SHR_OK) {
         return code;
     }
@@ -515,4 +547,5 @@ void job_worker_run(struct job_task *task)
     shr_mem_free(run.source_bytes);
     store_item_finish(&run.source);
     job_recipe_finish(&run.recipe);
+    json_decref(run.stored);
 }

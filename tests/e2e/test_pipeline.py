@@ -50,6 +50,33 @@ def test_a_student_is_distilled_quantized_and_pruned_in_one_job(daemon, fashion)
     assert {"epoch 1", "epoch 8"} <= subjects
 
 
+def test_an_uploaded_model_is_the_student(daemon, fashion):
+    assert daemon.put_model("big", MODELS / "mlp.onnx").status == 201
+    assert daemon.put_model("small", MODELS / "lstm.onnx").status == 201
+    assert daemon.put_dataset("images", fashion / "small.npz").status == 201
+    distill = {"pass": "distill", "student": {"model": "small", "init": "keep"}, "epochs": 3000, "batch_size": 16}
+    spec = {"model": "big", "pipeline": [{**distill, "epochs": 2}], "evaluate": {"latency": {"batch": [1]}},
+            "data": {"train": "images", "evaluate": "images"}}
+    view = daemon.wait(daemon.submit(spec))
+    assert view["state"] == "succeeded", view
+    small = daemon.get("/v1/models/small").json()
+    assert view["ids"]["pipeline[0].student.model"] == small["id"]
+    assert view["pipeline"][0]["student"] == {"model": "small", "init": "keep", "mlp": [], "shrink": 0.0}
+    assert view["steps"][1]["metrics"]["parameters"] == small["parameters"]
+    assert view["steps"][1]["metrics"]["accuracy"] > 0.7
+
+    missing = {**distill, "student": {"model": "nobody"}}
+    answer = daemon.request("POST", "/v1/jobs", {**spec, "pipeline": [PIPELINE[0], missing]})
+    assert answer.status == 404 and answer.json()["detail"].startswith("pipeline[1].student.model: "), answer.body
+
+    job = daemon.submit({**spec, "pipeline": [distill]})
+    kept = daemon.request("DELETE", "/v1/models/small")
+    assert kept.status == 409 and job in kept.json()["detail"], kept.body
+    daemon.request("POST", f"/v1/jobs/{job}/cancel")
+    assert daemon.wait(job)["state"] == "cancelled"
+    assert daemon.request("DELETE", "/v1/models/small").status == 204
+
+
 GRADUAL = [{"pass": "prune_unstructured", "amount": 0.5},
            {"pass": "finetune", "epochs": 1, "learning_rate": 1e-4},
            {"pass": "prune_unstructured", "amount": 0.5},

@@ -4,9 +4,10 @@
  *     shrink predict MODEL -o OUT.f32 --data FILES [--count N] [--batch N]
  *     shrink eval ORIGINAL MODEL --data FILES [--count N] [--latency]
  *
- * FILES is one npz or npy file, or the idx files of images and labels joined by a comma. run prints
- * the report, a note a line: kind, subject, text and figures, separated by tabs. predict writes the
- * first output as little-endian floats and prints the width of a row. Exit code 1 on errors. */
+ * A model among the arguments is a file too. FILES is one npz or npy file, or the idx files of
+ * images and labels joined by a comma. run prints the report, a note a line: kind, subject, text
+ * and figures, separated by tabs. predict writes the first output as little-endian floats and
+ * prints the width of a row. Exit code 1 on errors. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,8 +157,10 @@ static int run(const struct options *o)
     struct shr_err err = {0};
     struct shr_args args = {0};
     struct shr_model *model = NULL;
+    struct shr_model *other = NULL;
     struct shr_dataset *data = NULL;
     struct shr_report report = {0};
+    const char *file = NULL;
     int code = load_model(o->words[1], &model);
     if (code == 0 && o->data != NULL) {
         code = load_data(o->data, &data);
@@ -166,7 +169,11 @@ static int run(const struct options *o)
         (shr_args_init(&args, pass, &err) != 0 || set_arguments(&args, o, &err) != 0)) {
         code = fail(pass->name, err.msg);
     }
+    if (code == 0 && shr_args_model(&args, &file) != NULL) {
+        code = load_model(file, &other);
+    }
     struct shr_pass_call call = {.model = model,
+                                 .other = other,
                                  .args = &args,
                                  .calibrate = data,
                                  .train = data,
@@ -181,6 +188,7 @@ static int run(const struct options *o)
     }
     shr_model_free(call.ret_model);
     shr_model_free(model);
+    shr_model_free(other);
     shr_dataset_free(data);
     shr_args_finish(&args);
     shr_report_finish(&report);

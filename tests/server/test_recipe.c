@@ -58,6 +58,8 @@ static void bad_jobs_name_the_field(void **state)
          "pipeline[1].nodes.include: must not be an object"},
         {PASS("{\"pass\":\"quantize_dynamic\",\"nodes\":[]}"),
          "pipeline[1].nodes: must be an object"},
+        {PASS("{\"pass\":\"distill\",\"student\":{\"model\":1}}"),
+         "pipeline[1].student.model: must be the name or id of a model, not an integer"},
         {WITH("\"pipelin\":[]"), "pipelin: unknown field"},
         {WITH("\"name\":\"Ünfit\""),
          "name: \"Ünfit\" is not a name: 1 to 128 of a-z 0-9 . _ -, beginning with a letter or "

@@ -134,6 +134,9 @@ static void a_job_on_a_model_or_dataset_that_is_gone_is_refused(void **state)
     job.datasets = "dst_x dst_y";
     assert_err(store_job_add(f->store, &job, NO_LIMIT, "", &ret, err), SHR_ERR_NOT_FOUND,
                "dataset dst_x does not exist");
+    job.datasets = "mdl_y";
+    assert_err(store_job_add(f->store, &job, NO_LIMIT, "", &ret, err), SHR_ERR_NOT_FOUND,
+               "model mdl_y does not exist");
     store_item_finish(&model);
 }
 

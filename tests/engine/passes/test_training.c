@@ -105,7 +105,7 @@ static int tear_down(void **state)
 struct job {
     const char *pass;
     const char *const *arguments; /* name, value, …, NULL */
-    const struct shr_model *model, *original;
+    const struct shr_model *model, *original, *other;
     const struct shr_dataset *data;
     struct shr_ctx ctx;
     struct shr_report report; /* finished by whoever looks at it */
@@ -129,6 +129,7 @@ static int run(struct job *j, struct shr_model **ret)
     struct shr_pass_call call = {
         .model = j->model != NULL ? j->model : world.teacher,
         .original = j->original,
+        .other = j->other,
         .args = &args,
         .train = j->data != NULL ? j->data : world.data,
         .ctx = &j->ctx,
@@ -138,6 +139,18 @@ static int run(struct job *j, struct shr_model **ret)
     *ret = call.ret_model;
     shr_args_finish(&args);
     return rc;
+}
+
+static struct shr_tensor ones(int64_t rows, int64_t columns)
+{
+    struct shr_tensor t;
+    struct shr_err err = {0};
+    const int64_t dim[] = {rows, columns};
+    assert_int_equal(shr_tensor_new(SHR_DTYPE_F32, 2, dim, &t, &err), 0);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        ((float *)t.data)[i] = 1;
+    }
+    return t;
 }
 
 static struct shr_model *must(struct job *j)
@@ -237,6 +250,31 @@ static void a_teacher_may_be_narrowed(void **state)
         shr_model_free(student);
         shr_report_finish(&j.report);
     }
+}
+
+static void a_student_may_be_any_model(void **state)
+{
+    (void)state;
+    struct shr_model *given = network(12, 4);
+    for (int keep = 0; keep < 2; keep++) {
+        for (int epochs = 1; epochs <= 40; epochs += 39) {
+            const bool long_ = epochs > 1;
+            struct job j = {"distill",
+                            ARGUMENTS("student.model", "given", "epochs", long_ ? "40" : "1",
+                                      "batch_size", "32", "learning_rate", long_ ? "0.01" : "0",
+                                      "alpha", "1", "student.init", keep ? "keep" : "fresh"),
+                            .other = given};
+            struct shr_model *student = must(&j);
+            if (long_) {
+                assert_true(agreement(student, world.teacher) > 0.9);
+            } else { /* nothing was learned: the weights are those that it began with */
+                assert_same_weights(student, given, keep);
+            }
+            shr_model_free(student);
+            shr_report_finish(&j.report);
+        }
+    }
+    shr_model_free(given);
 }
 
 static void labels_are_learned(void **state)
@@ -509,12 +547,33 @@ static void a_loss_that_is_no_number_stops(void **state)
 static void a_student_must_be_described(void **state)
 {
     (void)state;
-    const char *why = "distill: student: one of mlp and shrink says what the student is";
+    const char *why = "distill: student: one of model, mlp and shrink says what the student is";
     must_fail((struct job){"distill", ARGUMENTS("epochs", "1")}, SHR_ERR_INVALID, why);
     must_fail((struct job){"distill", ARGUMENTS("student.mlp", "8", "student.shrink", "0.5")},
               SHR_ERR_INVALID, why);
     must_fail((struct job){"distill", ARGUMENTS("student.mlp", "8,-2")}, SHR_ERR_INVALID,
               "distill: student.mlp: \"-2\" is not a width in [1, 1048576]");
+}
+
+static void a_student_must_say_what_the_teacher_says(void **state)
+{
+    (void)state;
+    struct shr_model *given = network(12, 4);
+    struct shr_value *y = given->graph.outputs[0];
+    y->type.dim[1] = 5;
+    must_fail((struct job){"distill", ARGUMENTS("student.model", "five"), .other = given},
+              SHR_ERR_INVALID,
+              "distill: student.model: its output y is float32 of [?, 5], and the teacher's y is "
+              "float32 of [?, 3]");
+    y->type.dim[1] = -1; /* not declared: seen when it is run */
+    shr_value_set_constant(shr_graph_find(&given->graph, "v"), ones(4, 12));
+    must_fail((struct job){"distill", ARGUMENTS("student.model", "four", "student.init", "keep"),
+                           .other = given},
+              SHR_ERR_INVALID,
+              "distill: the output of the student has 4 elements a sample, of the teacher 3");
+    must_fail((struct job){"distill", ARGUMENTS("student.model", "absent")}, SHR_ERR_INVALID,
+              "distill: student.model: model absent is not at hand");
+    shr_model_free(given);
 }
 
 static void hints_must_match(void **state)
@@ -580,6 +639,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_student_learns_what_the_teacher_says),
         cmocka_unit_test(a_teacher_may_be_narrowed),
+        cmocka_unit_test(a_student_may_be_any_model),
         cmocka_unit_test(labels_are_learned),
         cmocka_unit_test(hinted_values_become_alike),
         cmocka_unit_test(the_same_seed_gives_the_same_bits),
@@ -593,6 +653,7 @@ int main(void)
         cmocka_unit_test(labels_must_be_there),
         cmocka_unit_test(a_loss_that_is_no_number_stops),
         cmocka_unit_test(a_student_must_be_described),
+        cmocka_unit_test(a_student_must_say_what_the_teacher_says),
         cmocka_unit_test(hints_must_match),
         cmocka_unit_test(a_cancelled_training_ends),
 #ifdef SHR_CHAOS
