@@ -167,6 +167,10 @@ SHR_API int shr_model_load_files(const void *bytes, size_t n, const struct shr_l
 SHR_API int shr_model_save(const struct shr_model *model, struct shr_buf *ret_bytes,
                            struct shr_err *err) SHR_MUSTCHECK;
 
+/* How many bytes shr_model_save would append; nothing is copied for it. */
+SHR_API int shr_model_size(const struct shr_model *model, size_t *ret_bytes,
+                           struct shr_err *err) SHR_MUSTCHECK;
+
 /* Sets a metadata_props entry of the model (the recipe, the source hash). */
 SHR_API int shr_model_set_metadata(struct shr_model *model, const char *key, const char *value,
                                    struct shr_err *err) SHR_MUSTCHECK;
@@ -270,7 +274,7 @@ enum shr_note_kind {
 };
 
 struct shr_figure {
-    const char *name; /* "scale", "pruned", "bytes_before" */
+    const char *name; /* "scale", "pruned", "sqnr_db" */
     double value;
 };
 
@@ -298,6 +302,43 @@ SHR_API struct shr_note *shr_report_note(struct shr_report *report, enum shr_not
 SHR_API void shr_note_figure(struct shr_note *note, const char *name,
                              double value); /* note may be NULL */
 SHR_API void shr_report_finish(struct shr_report *report);
+
+/* ── The size ledger ────────────────────────────────────────────────────────────────────────── */
+
+/* Where the bytes of a file are. file = parameters + quantization + constants + graph, exactly.
+ * Tensors count the bytes of their elements as the file holds them: packed, and with the indices
+ * of sparse ones. */
+struct shr_ledger_side {
+    int64_t file;
+    int64_t parameters;   /* weights and biases, each tensor once */
+    int64_t quantization; /* scales and zero points */
+    int64_t constants;    /* shapes, indices and whatever else is constant */
+    int64_t graph;        /* the rest: nodes, names, shapes of tensors, metadata, subgraphs */
+    size_t tensors;       /* of parameters */
+    size_t shared;        /* of them, those with more than one reader */
+    int64_t shared_saved; /* bytes that there would be more if each reader had its own */
+};
+
+struct shr_ledger_row {                  /* a parameter whose type or bytes changed */
+    const char *name;                    /* before; of what is new, after */
+    enum shr_dtype was, is;              /* NONE = it is not there */
+    int64_t before, after, quantization; /* after: without its scales and zero points */
+    size_t readers;                      /* nodes that read it after */
+};
+
+struct shr_ledger {
+    struct shr_arena arena; /* owns the rows and names */
+    struct shr_ledger_side before, after;
+    size_t n;
+    struct shr_ledger_row *rows; /* in the order of the model before, then what is new */
+};
+
+/* Compares a model with what a pass made of it; the models' files have so many bytes. What a pass
+ * makes of a tensor is named after it, and found so. */
+SHR_API int shr_ledger_make(const struct shr_model *before, size_t file_before,
+                            const struct shr_model *after, size_t file_after,
+                            struct shr_ledger *ret_ledger, struct shr_err *err) SHR_MUSTCHECK;
+SHR_API void shr_ledger_finish(struct shr_ledger *ledger);
 
 /* ── Passes ─────────────────────────────────────────────────────────────────────────────────── */
 

@@ -440,7 +440,48 @@ static json_t *note_json(const struct shr_note *note)
     return whole(json, ok);
 }
 
-char *srv_report_dump(const struct shr_report *report, const struct job_curves *curves)
+static json_t *side_json(const struct shr_ledger_side *side)
+{
+    json_t *json = json_object();
+    const bool ok =
+        put_int(json, "file", side->file) && put_int(json, "parameters", side->parameters) &&
+        put_int(json, "quantization", side->quantization) &&
+        put_int(json, "constants", side->constants) && put_int(json, "graph", side->graph) &&
+        put_int(json, "tensors", (int64_t)side->tensors) &&
+        put_int(json, "shared", (int64_t)side->shared) &&
+        put_int(json, "shared_saved", side->shared_saved);
+    return whole(json, ok);
+}
+
+static json_t *row_json(const struct shr_ledger_row *row)
+{
+    json_t *json = json_object();
+    const bool ok =
+        put_text(json, "name", row->name) &&
+        put_optional(json, "was", row->was == SHR_DTYPE_NONE ? "" : shr_dtype_name(row->was)) &&
+        put_optional(json, "is", row->is == SHR_DTYPE_NONE ? "" : shr_dtype_name(row->is)) &&
+        put_int(json, "before", row->before) && put_int(json, "after", row->after) &&
+        put_int(json, "quantization", row->quantization) &&
+        put_int(json, "readers", (int64_t)row->readers);
+    return whole(json, ok);
+}
+
+json_t *srv_ledger_json(const struct shr_ledger *ledger)
+{
+    json_t *rows = json_array();
+    bool ok = rows != NULL;
+    for (size_t i = 0; ok && i < ledger->n; i++) {
+        ok = add(rows, row_json(&ledger->rows[i]));
+    }
+    json_t *json = json_object();
+    ok = srv_json_put(json, "tensors", rows) && ok;
+    ok = ok && srv_json_put(json, "before", side_json(&ledger->before)) &&
+         srv_json_put(json, "after", side_json(&ledger->after));
+    return whole(json, ok);
+}
+
+char *srv_report_dump(const struct shr_report *report, const struct job_curves *curves,
+                      const struct shr_ledger *ledger)
 {
     json_t *notes = json_array();
     bool ok = true;
@@ -452,6 +493,7 @@ char *srv_report_dump(const struct shr_report *report, const struct job_curves *
     if (curves->n > 0) {
         ok = ok && srv_json_put(json, "curves", job_curves_json(curves));
     }
+    ok = ok && srv_json_put(json, "ledger", srv_ledger_json(ledger));
     char *text = ok ? srv_json_dump(json) : NULL;
     json_decref(json);
     return text;

@@ -29,8 +29,11 @@ json_t *srv_figure_json(const struct shr_metric_info *info, double value);
 json_t *srv_metrics_json(const struct store_step *step);
 json_t *srv_unmeasured_json(const struct store_step *step);
 
+json_t *srv_ledger_json(const struct shr_ledger *ledger);
+
 /* What a pass did, and why a job failed, as text to store (shr_mem_free). step -1 = before any. */
-char *srv_report_dump(const struct shr_report *report, const struct job_curves *curves);
+char *srv_report_dump(const struct shr_report *report, const struct job_curves *curves,
+                      const struct shr_ledger *ledger);
 char *srv_problem_dump(const struct shr_err *err, int step, const char *pass);
 
 #endif

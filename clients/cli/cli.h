@@ -80,6 +80,9 @@ const char *cli_count(double n, char *text, size_t size);         /* "266,610" *
 const char *cli_json_text(const json_t *object, const char *key); /* "" when absent */
 double cli_json_number(const json_t *object, const char *key);    /* 0 when absent */
 
+/* A size ledger (ledger.c): one line for the file, one row for each tensor that changed. */
+void cli_print_ledger(const json_t *ledger, FILE *to);
+
 /* ── Commands ───────────────────────────────────────────────────────────────────────────────── */
 
 /* argv[0] is the first word behind the command; ends with NULL. */

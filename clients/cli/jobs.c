@@ -327,6 +327,7 @@ int cli_job_report(const struct cli *cli, int argc, char **argv)
             json_array_foreach (json_object_get(step, "notes"), k, note) {
                 print_note(note);
             }
+            cli_print_ledger(json_object_get(step, "ledger"), stdout);
         }
     }
     json_decref(report);

@@ -181,6 +181,8 @@ bool shr_value_is_constant(const struct shr_value *v); /* v may be NULL: false *
 /* An initializer that counts as parameters of the model: floating-point or quantized weights and
  * biases, not the scales and zero points of quantization, not shapes and indices. */
 bool shr_value_is_parameter(const struct shr_value *v);
+/* A scale or zero point: what quantization needs beside the parameters. */
+bool shr_value_is_quantization(const struct shr_value *v);
 /* The only consumer, or NULL when there are none, several, or v is a graph output or captured. */
 struct shr_node *shr_value_single_use(const struct shr_value *v);
 

@@ -155,31 +155,42 @@ static bool multiplies_scale(const struct shr_node *node)
     return false;
 }
 
-static bool use_is_parameter(const struct shr_edge *use, enum shr_dtype dtype)
+enum use_role { USE_PARAMETER, USE_QUANTIZATION, USE_OTHER };
+
+static enum use_role role_of(const struct shr_edge *use, enum shr_dtype dtype)
 {
     if (multiplies_scale(use->node)) {
-        return false;
+        return USE_QUANTIZATION;
     }
     for (size_t i = 0; i < SHR_COUNT_OF(quantized_ops); i++) {
         if (strcmp(use->node->op_type, quantized_ops[i].op_type) == 0 &&
             strcmp(use->node->domain, quantized_ops[i].domain) == 0) {
-            return use->slot < 32 && (quantized_ops[i].data_slots >> use->slot & 1) != 0;
+            const bool data = use->slot < 32 && (quantized_ops[i].data_slots >> use->slot & 1) != 0;
+            return data ? USE_PARAMETER : USE_QUANTIZATION;
         }
     }
-    return shr_dtype_is_float(dtype); /* the integers of other operators are shapes and indices */
+    /* the integers of other operators are shapes and indices */
+    return shr_dtype_is_float(dtype) ? USE_PARAMETER : USE_OTHER;
 }
 
-bool shr_value_is_parameter(const struct shr_value *v)
+static bool has_use(const struct shr_value *v, enum use_role role)
 {
-    if (!shr_value_is_constant(v)) {
-        return false;
-    }
     SHR_EACH_USE (use, v) {
-        if (use_is_parameter(use, v->constant.dtype)) {
+        if (role_of(use, v->constant.dtype) == role) {
             return true;
         }
     }
     return false;
+}
+
+bool shr_value_is_parameter(const struct shr_value *v)
+{
+    return shr_value_is_constant(v) && has_use(v, USE_PARAMETER);
+}
+
+bool shr_value_is_quantization(const struct shr_value *v)
+{
+    return shr_value_is_constant(v) && !has_use(v, USE_PARAMETER) && has_use(v, USE_QUANTIZATION);
 }
 
 /* ── Summary ────────────────────────────────────────────────────────────────────────────────── */

@@ -108,12 +108,18 @@ int shr_opaque_tensor(enum shr_dtype dtype, size_t rank, const int64_t *dims, co
 Onnx__TensorProto *shr_write_tensor(struct shr_arena *arena, const struct shr_tensor *t,
                                     const char *name, const struct shr_extra *extra);
 
+/* Bytes of its elements in a file, which packs those of 2 and 4 bits. */
+size_t shr_tensor_stored(const struct shr_tensor *t);
+/* save.c: bytes of a constant's elements, and of their indices where it is sparse. */
+size_t shr_value_stored(const struct shr_value *v);
+
 /* sparse.c. What sparse initializers may take when dense, in a file of so many bytes. */
 size_t shr_sparse_room(size_t file);
 /* As shr_read_tensor; the tensor is dense. from has values. */
 int shr_read_sparse(struct shr_reader *r, Onnx__SparseTensorProto *from, const char *what,
                     struct shr_tensor *ret, bool *ret_opaque, struct shr_err *err) SHR_MUSTCHECK;
-bool shr_sparse_pays(const struct shr_value *v); /* it may be sparse, and is smaller then */
+bool shr_sparse_pays(const struct shr_value *v);     /* it may be sparse, and is smaller then */
+size_t shr_sparse_stored(const struct shr_value *v); /* bytes of values and indices, when sparse */
 Onnx__SparseTensorProto *shr_write_sparse(struct shr_arena *arena, const struct shr_value *v);
 
 /* attr.c */

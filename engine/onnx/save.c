@@ -88,6 +88,16 @@ static bool is_kept(const struct shr_value *v)
     return shr_dtype_size(v->constant.dtype) == 0 || v->store == SHR_STORE_AS_READ;
 }
 
+size_t shr_value_stored(const struct shr_value *v)
+{
+    if (v->producer != NULL) { /* of a Constant: as its attribute has it */
+        return shr_tensor_stored(&v->constant);
+    }
+    return is_kept(v)           ? v->extra->opaque.n
+           : shr_sparse_pays(v) ? shr_sparse_stored(v)
+                                : shr_tensor_stored(&v->constant);
+}
+
 static bool write_initializer(struct shr_arena *arena, const struct shr_value *v,
                               Onnx__GraphProto *to, struct shr_fields *fields)
 {
@@ -257,6 +267,20 @@ static bool write_model(struct shr_arena *arena, const struct shr_model *model,
         shr_write_fields(&to->base, &model->extra->fields);
     }
     return to->graph != NULL && write_opsets(arena, model, to) && write_metadata(arena, model, to);
+}
+
+int shr_model_size(const struct shr_model *model, size_t *ret_bytes, struct shr_err *err)
+{
+    struct shr_arena arena = {0};
+    Onnx__ModelProto message;
+    int code = SHR_OK;
+    if (write_model(&arena, model, &message)) {
+        *ret_bytes = onnx__model_proto__get_packed_size(&message);
+    } else {
+        code = shr_onnx_no_memory(err);
+    }
+    shr_arena_finish(&arena);
+    return code;
 }
 
 int shr_model_save(const struct shr_model *model, struct shr_buf *ret_bytes, struct shr_err *err)

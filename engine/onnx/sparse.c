@@ -169,14 +169,19 @@ static enum shr_dtype index_type(const struct shr_value *v)
     return count > INT16_MAX ? SHR_DTYPE_I32 : SHR_DTYPE_I16;
 }
 
+size_t shr_sparse_stored(const struct shr_value *v)
+{
+    const size_t each = shr_dtype_size(v->constant.dtype) + shr_dtype_size(index_type(v));
+    return (size_t)count_nonzero(&v->constant) * each;
+}
+
 bool shr_sparse_pays(const struct shr_value *v)
 {
     if (v->store == SHR_STORE_DENSE || shr_dtype_size(v->constant.dtype) == 0 ||
         shr_dtype_packed_bits(v->constant.dtype) != 0) {
         return false;
     }
-    const size_t each = shr_dtype_size(v->constant.dtype) + shr_dtype_size(index_type(v));
-    return (size_t)count_nonzero(&v->constant) * each + HEAD_BYTES < shr_tensor_bytes(&v->constant);
+    return shr_sparse_stored(v) + HEAD_BYTES < shr_tensor_bytes(&v->constant);
 }
 
 static Onnx__TensorProto *vector(struct shr_arena *arena, enum shr_dtype dtype, int64_t n,

@@ -198,6 +198,14 @@ static bool stored_bytes(enum shr_dtype dtype, size_t count, size_t *ret)
     return true;
 }
 
+size_t shr_tensor_stored(const struct shr_tensor *t)
+{
+    size_t bytes = 0;
+    /* a tensor in memory has fewer bytes in a file */
+    (void)stored_bytes(t->dtype, (size_t)shr_tensor_count(t), &bytes);
+    return bytes;
+}
+
 /* The first bytes of t become its elements. From the end: no element stands before its byte. */
 static void unpack(struct shr_tensor *t)
 {
@@ -312,10 +320,9 @@ Onnx__TensorProto *shr_write_tensor(struct shr_arena *arena, const struct shr_te
     to->data_type = (int32_t)t->dtype;
     to->name = shr_writable(name);
     to->has_raw_data = true;
-    to->raw_data.len = shr_tensor_bytes(t);
+    to->raw_data.len = shr_tensor_stored(t);
     to->raw_data.data = t->data;
     if (shr_dtype_packed_bits(t->dtype) != 0 && to->raw_data.len > 0) {
-        (void)stored_bytes(t->dtype, to->raw_data.len, &to->raw_data.len);
         to->raw_data.data = shr_arena_new(arena, to->raw_data.len, 1);
         if (to->raw_data.data == NULL) {
             return NULL;

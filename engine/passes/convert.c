@@ -118,8 +118,6 @@ static int convert(struct convert *c, struct shr_value *w, struct shr_err *err)
     struct shr_note *note =
         shr_report_note(c->report, SHR_NOTE_DONE, w->name, "stored as %s", c->type_name);
     shr_note_figure(note, "sqnr_db", sqnr_db);
-    shr_note_figure(note, "bytes_before", (double)shr_tensor_bytes(&w->constant));
-    shr_note_figure(note, "bytes_after", (double)shr_tensor_bytes(&t));
     return store(c, w, t, err);
 }
 

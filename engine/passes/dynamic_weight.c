@@ -37,9 +37,6 @@ static void tell(const struct shr_dynamic *d, const struct shr_value *w,
     shr_note_figure(note, "scale_max", q->scale_max);
     shr_note_figure(note, "sqnr_db", q->sqnr_db);
     shr_note_figure(note, "largest", q->top_min);
-    shr_note_figure(note, "bytes_before", (double)shr_tensor_bytes(&w->constant));
-    shr_note_figure(note, "bytes_after",
-                    (double)(shr_tensor_bytes(&q->q) + shr_tensor_bytes(&q->scale)));
 }
 
 static int store(struct shr_dynamic *d, struct shr_dynamic_weight *w, struct shr_quant_weight *q,

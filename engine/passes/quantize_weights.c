@@ -96,10 +96,6 @@ static void tell(const struct weights *p, const struct shr_value *w,
                                             "%d bits, a scale for every %lld weights", p->how.bits,
                                             (long long)p->how.block);
     shr_note_figure(note, "sqnr_db", q->sqnr_db);
-    shr_note_figure(note, "bytes_before", (double)shr_tensor_bytes(&w->constant));
-    shr_note_figure(note, "bytes_after",
-                    (double)(shr_tensor_bytes(&q->q) + shr_tensor_bytes(&q->scale) +
-                             shr_tensor_bytes(&q->zero)));
 }
 
 static int quantize(struct weights *p, struct matrix *m, bool flat, struct shr_err *err)

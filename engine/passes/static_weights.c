@@ -101,9 +101,6 @@ static void tell_weight(const struct shr_static_weights *s, const struct layer *
     shr_note_figure(note, "scale_max", q->scale_max);
     shr_note_figure(note, "sqnr_db", q->sqnr_db);
     shr_note_figure(note, "largest", q->top_min);
-    shr_note_figure(note, "bytes_before", (double)shr_tensor_bytes(&l->w));
-    shr_note_figure(note, "bytes_after",
-                    (double)(shr_tensor_bytes(&q->q) + shr_tensor_bytes(&q->scale)));
 }
 
 /* Weights that were quantized for another node and whose scales are large enough here too. */

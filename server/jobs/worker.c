@@ -35,7 +35,8 @@ struct run {
     struct shr_model *original;               /* kept for passes that train; or NULL */
     struct store_item source;
     void *source_bytes;
-    size_t n_source;
+    size_t n_source, n_model; /* bytes of the files of the original and of the present model */
+    struct shr_ledger ledger; /* of the present pass */
     struct shr_eval *eval;
     struct job_curves curves; /* of the present pass */
     void *resume;             /* its checkpoint, or NULL */
@@ -151,6 +152,7 @@ static int load_model(struct run *run, struct shr_err *err)
     int code = get_model(srv, run->task->job.model_id, &run->source, &run->source_bytes,
                          &run->n_source, err);
     if (code == SHR_OK) {
+        run->n_model = run->n_source;
         code = shr_model_load(run->source_bytes, run->n_source, NULL, &run->model, err);
     }
     for (size_t i = 0; code == SHR_OK && i < run->recipe.n_passes; i++) {
@@ -374,6 +376,27 @@ static int load_other(struct run *run, size_t i, struct shr_model **ret, struct 
     return code;
 }
 
+/* The result of a pass takes the place of the present model, and the ledger compares both. */
+static int succeed(struct run *run, struct shr_model *take_model, struct shr_err *err)
+{
+    size_t bytes = 0;
+    int code = shr_model_size(take_model, &bytes, err);
+    shr_ledger_finish(&run->ledger);
+    if (code == SHR_OK) {
+        code = shr_ledger_make(run->model, run->n_model, take_model, bytes, &run->ledger, err);
+    }
+    if (code != SHR_OK) {
+        shr_model_free(take_model);
+        return code;
+    }
+    if (run->model != run->original) {
+        shr_model_free(run->model);
+    }
+    run->model = take_model;
+    run->n_model = bytes;
+    return SHR_OK;
+}
+
 /* Runs pass i on the present model and makes its result the present one. */
 static int run_pass(struct run *run, size_t i, struct shr_report *report, struct shr_err *err)
 {
@@ -402,11 +425,7 @@ static int run_pass(struct run *run, size_t i, struct shr_report *report, struct
         shr_model_free(call.ret_model);
         return code;
     }
-    if (run->model != run->original) {
-        shr_model_free(run->model);
-    }
-    run->model = call.ret_model;
-    return SHR_OK;
+    return succeed(run, call.ret_model, err);
 }
 
 /* Stores and measures the present model. */
@@ -426,7 +445,7 @@ static int keep_step(struct run *run, const struct shr_report *report, struct sh
         code = shr_eval_measure(run->eval, bytes.data, bytes.len, &ctx, &metrics, err);
     }
     if (code == SHR_OK) {
-        text = srv_report_dump(report, &run->curves);
+        text = srv_report_dump(report, &run->curves, &run->ledger);
         code =
             text != NULL ? store_step(run, sha256, bytes.len, text, &metrics, err) : srv_nomem(err);
     }
@@ -538,6 +557,7 @@ void job_worker_run(struct job_task *task)
     conclude(&run, code, &err);
 
     job_curves_finish(&run.curves);
+    shr_ledger_finish(&run.ledger);
     shr_eval_free(run.eval);
     if (run.model != run.original) {
         shr_model_free(run.model);

@@ -22,6 +22,15 @@ def test_passes_run_in_order_and_the_same_job_gives_the_same_bytes(daemon, fashi
     assert [step["pass"] for step in first] == ["original"] + [step["pass"] for step in PIPELINE]
     assert [step["sha256"] for step in first] == [step["sha256"] for step in again]
     sizes = [step["bytes"] for step in first]
+    report = daemon.get(f"/v1/jobs/{daemon.get('/v1/jobs').json()['items'][0]['id']}/report").json()
+    for before, step in zip(report["steps"], report["steps"][1:]):
+        old, new = step["ledger"]["before"], step["ledger"]["after"]
+        assert (old["file"], new["file"]) == (before["bytes"], step["bytes"])
+        for side in old, new:
+            assert side["file"] == sum(side[k] for k in ("parameters", "quantization", "constants", "graph"))
+    rows = {row["name"]: row for row in report["steps"][3]["ledger"]["tensors"]}
+    assert (rows["fc1.weight"]["was"], rows["fc1.weight"]["is"]) == ("float32", "int8")
+    assert rows["fc1.weight"]["before"] == 4 * rows["fc1.weight"]["after"]
     assert sizes[0] > sizes[1] and sizes[2] > sizes[3], sizes
 
 

@@ -64,6 +64,7 @@ def test_a_job_is_shown_listed_reported_compared_and_fetched(shared, job, tmp_pa
     assert job in listed and "half" in listed and "prune_unstructured" in listed
     report = ok(shared.ctl("job", "report", job))
     assert report.startswith("step 0: original\nstep 1: prune_unstructured\n  + ")
+    assert "  scales and zero points" in report
     assert json.loads(ok(shared.ctl("job", "report", job, "--json")))["id"] == job
 
     table = ok(shared.ctl("compare", job)).splitlines()

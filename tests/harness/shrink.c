@@ -3,11 +3,13 @@
  *     shrink run MODEL PASS [key=value …] -o OUT [--calibrate FILES] [--seed N]
  *     shrink predict MODEL -o OUT.f32 --data FILES [--count N] [--batch N]
  *     shrink eval ORIGINAL MODEL --data FILES [--count N] [--latency]
+ *     shrink ledger BEFORE AFTER
  *
  * A model among the arguments is a file too. FILES is one npz or npy file, or the idx files of
  * images and labels joined by a comma. run prints the report, a note a line: kind, subject, text
  * and figures, separated by tabs. predict writes the first output as little-endian floats and
- * prints the width of a row. Exit code 1 on errors. */
+ * prints the width of a row. ledger prints both sides and a line for each row. Exit code 1 on
+ * errors. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,6 +283,48 @@ static int eval(const struct options *o)
     return code;
 }
 
+/* ── ledger ─────────────────────────────────────────────────────────────────────────────────── */
+
+static void print_side(const char *name, const struct shr_ledger_side *s)
+{
+    printf("%s\t%lld\t%lld\t%lld\t%lld\t%lld\t%zu\t%lld\n", name, (long long)s->file,
+           (long long)s->parameters, (long long)s->quantization, (long long)s->constants,
+           (long long)s->graph, s->shared, (long long)s->shared_saved);
+}
+
+static int ledger(const struct options *o)
+{
+    struct shr_buf bytes[2] = {{0}};
+    struct shr_model *models[2] = {0};
+    struct shr_ledger made = {0};
+    struct shr_err err = {0};
+    int code = o->n_words == 3 ? 0 : fail("ledger", "needs two models");
+    for (int i = 0; i < 2 && code == 0; i++) {
+        code = read_file(o->words[i + 1], &bytes[i]);
+        code = code == 0 ? load_model(o->words[i + 1], &models[i]) : code;
+    }
+    if (code == 0 &&
+        shr_ledger_make(models[0], bytes[0].len, models[1], bytes[1].len, &made, &err) != 0) {
+        code = fail(o->words[2], err.msg);
+    }
+    if (code == 0) {
+        print_side("before", &made.before);
+        print_side("after", &made.after);
+    }
+    for (size_t i = 0; i < made.n; i++) {
+        const struct shr_ledger_row *r = &made.rows[i];
+        printf("%s\t%s\t%lld\t%s\t%lld\t%lld\t%zu\n", r->name, shr_dtype_name(r->was),
+               (long long)r->before, shr_dtype_name(r->is), (long long)r->after,
+               (long long)r->quantization, r->readers);
+    }
+    shr_ledger_finish(&made);
+    for (int i = 0; i < 2; i++) {
+        shr_model_free(models[i]);
+        shr_buf_finish(&bytes[i]);
+    }
+    return code;
+}
+
 /* ── Options ────────────────────────────────────────────────────────────────────────────────── */
 
 static bool parse_options(int argc, char **argv, struct options *o)
@@ -331,7 +375,10 @@ int main(int argc, char **argv)
         if (strcmp(o.words[0], "eval") == 0) {
             return eval(&o);
         }
+        if (strcmp(o.words[0], "ledger") == 0) {
+            return ledger(&o);
+        }
     }
-    fprintf(stderr, "usage: shrink run|predict|eval …; see the head of shrink.c\n");
+    fprintf(stderr, "usage: shrink run|predict|eval|ledger …; see the head of shrink.c\n");
     return 2;
 }
