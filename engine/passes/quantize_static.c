@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "passes/edit.h"
 #include "passes/raise_opset.h"
+#include "passes/static_ranges.h"
 #include "passes/static_select.h"
 #include "passes/static_weights.h"
 
@@ -22,6 +23,7 @@ enum {
     ARG_REDUCE_RANGE,
     ARG_BIAS_CORRECTION,
     ARG_PRE_OPTIMIZE,
+    ARG_RANGES,
     ARG_MAX_MEMORY,
     SHR_ARGS_NODES,
 };
@@ -54,6 +56,8 @@ static const struct shr_param params[] = {
     {"bias_correction", SHR_PARAM_BOOL, "true", 0, 0, NULL,
      "Take back through the bias how rounded weights move the mean of an output"},
     {"pre_optimize", SHR_PARAM_BOOL, "true", 0, 0, NULL, "Run optimize first"},
+    {"ranges", SHR_PARAM_LIST, "", 0, 0, NULL,
+     "Ranges that are not to be measured, each NAME=MIN:MAX with the name of a tensor"},
     {"max_memory", SHR_PARAM_BYTES, "0", 0, 0, NULL,
      "For calibration; 0 means the limit of the job"},
     SHR_PARAMS_NODES,
@@ -125,6 +129,10 @@ static int prepare(struct quantize *q, struct shr_err *err)
     if (code == SHR_OK) {
         code = shr_static_select(q->model, &q->args[ARG_NODES], report, &q->chosen, err);
     }
+    if (code == SHR_OK) {
+        code = shr_static_ranges(&q->chosen, &q->model->graph, &q->args[ARG_RANGES], q->call->model,
+                                 err);
+    }
     if (code == SHR_OK && q->chosen.values.n == 0) {
         shr_report_note(report, SHR_NOTE_WARNING, "", "nothing was quantized");
     }
@@ -175,6 +183,32 @@ static void range_of(const struct quantize *q, const struct shr_histogram *h,
     }
 }
 
+/* A note, with how the range was found, and its figures. */
+static void choose_scale(struct quantize *q, size_t i, const struct shr_quant_grid *grid)
+{
+    const struct shr_static_value *value = &q->chosen.values.v[i];
+    const struct shr_histogram *h = &q->seen.v[i].histogram;
+    double min = value->min, max = value->max;
+    if (value->fixed == SHR_STATIC_SEEN) {
+        range_of(q, h, grid, &min, &max);
+    }
+    q->scales[i] = shr_quant_params_of(grid, min, max);
+    struct shr_note *note =
+        value->fixed == SHR_STATIC_SEEN
+            ? shr_report_note(q->call->report, SHR_NOTE_DONE, value->v->name,
+                              "%s, range by %s over %lld samples", shr_dtype_name(grid->dtype),
+                              calibrations[q->args[ARG_CALIBRATION].i], (long long)q->seen.samples)
+            : shr_report_note(q->call->report, SHR_NOTE_DONE, value->v->name, "%s, range %s",
+                              shr_dtype_name(grid->dtype),
+                              value->fixed == SHR_STATIC_GIVEN ? "as given" : "of Softmax");
+    shr_note_figure(note, "seen_min", h->min);
+    shr_note_figure(note, "seen_max", h->max);
+    shr_note_figure(note, "min", min);
+    shr_note_figure(note, "max", max);
+    shr_note_figure(note, "scale", (double)q->scales[i].scale);
+    shr_note_figure(note, "zero_point", q->scales[i].zero);
+}
+
 static int choose_scales(struct quantize *q, struct shr_err *err)
 {
     struct shr_quant_grid grid = shr_quant_grid_of(activation_dtype(q), false, false);
@@ -183,28 +217,18 @@ static int choose_scales(struct quantize *q, struct shr_err *err)
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for scales");
     }
     for (size_t i = 0; i < q->chosen.values.n; i++) {
+        if (q->chosen.values.v[i].range_of == i) {
+            choose_scale(q, i, &grid);
+        }
+    }
+    for (size_t i = 0; i < q->chosen.values.n; i++) {
         const struct shr_static_value *value = &q->chosen.values.v[i];
         if (value->range_of != i) {
             q->scales[i] = q->scales[value->range_of];
-            shr_report_note(q->call->report, SHR_NOTE_DONE, value->v->name,
-                            "quantized as its source %s",
+            shr_report_note(q->call->report, SHR_NOTE_DONE, value->v->name, "quantized as %s %s",
+                            value->range_of < i ? "its source" : "what it is joined into",
                             q->chosen.values.v[value->range_of].v->name);
-            continue;
         }
-        const struct shr_histogram *h = &q->seen.v[i].histogram;
-        double min = 0, max = 0;
-        range_of(q, h, &grid, &min, &max);
-        q->scales[i] = shr_quant_params_of(&grid, min, max);
-        struct shr_note *note =
-            shr_report_note(q->call->report, SHR_NOTE_DONE, value->v->name,
-                            "%s, range by %s over %lld samples", shr_dtype_name(grid.dtype),
-                            calibrations[q->args[ARG_CALIBRATION].i], (long long)q->seen.samples);
-        shr_note_figure(note, "seen_min", h->min);
-        shr_note_figure(note, "seen_max", h->max);
-        shr_note_figure(note, "min", min);
-        shr_note_figure(note, "max", max);
-        shr_note_figure(note, "scale", (double)q->scales[i].scale);
-        shr_note_figure(note, "zero_point", q->scales[i].zero);
     }
     return SHR_OK;
 }

@@ -217,7 +217,8 @@ static int list_value(struct select *s, struct shr_value *v, struct shr_err *err
     if (added == NULL) {
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the list of values");
     }
-    *added = (struct shr_static_value){v, s->out.values.n - 1, channel_axis_of(s, v)};
+    *added = (struct shr_static_value){
+        .v = v, .range_of = s->out.values.n - 1, .channel_axis = channel_axis_of(s, v)};
     if (is_role(v->producer, SHR_QUANT_PASS)) {
         const struct shr_static_value *x = shr_static_find(&s->out, shr_node_in(v->producer, 0));
         added->range_of = x != NULL ? x->range_of : added->range_of;

@@ -7,6 +7,7 @@
  *     and the Relu or Clip that alone reads it the value stays as it is: the activation's output
  *     is quantized instead, and kernels do both at once.
  *   - Behind MaxPool, Reshape and the like the range of their input is kept, which loses nothing.
+ *     What only a Concat reads has the range of its output (static_ranges.h).
  *   - Never: the model's outputs. */
 #ifndef SHR_PASSES_STATIC_SELECT_H
 #define SHR_PASSES_STATIC_SELECT_H
@@ -14,10 +15,18 @@
 #include "base/vec.h"
 #include "passes/pass.h"
 
+enum shr_static_fixed {
+    SHR_STATIC_SEEN,  /* its range is read from what calibration saw */
+    SHR_STATIC_GIVEN, /* by the user */
+    SHR_STATIC_SOFTMAX,
+};
+
 struct shr_static_value {
     struct shr_value *v;
-    size_t range_of;  /* index of the value whose range and scale it has; its own or an earlier */
+    size_t range_of;  /* index of the value whose range and scale it has, often its own */
     int channel_axis; /* when a weighted node reads it, else -1 */
+    enum shr_static_fixed fixed;
+    double min, max; /* the range, when it is fixed */
 };
 
 struct shr_static {

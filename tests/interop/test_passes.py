@@ -88,6 +88,17 @@ def test_quantize_static_options_load_and_agree(shrink, arguments):
     assert shrink.accuracy(theirs) > 0.92
 
 
+def test_given_ranges_are_what_onnx_runtime_computes_with(shrink):
+    first = onnx.load(MODELS / "cnn.onnx").graph.input[0].name
+    plain = shrink.run(MODELS / "cnn.onnx", "quantize_static", "calibration=minmax")
+    small = shrink.run(
+        MODELS / "cnn.onnx", "quantize_static", "calibration=minmax", f"ranges={first}=0:0.5")
+    assert weights(small)[f"{first}_s"] == np.float32(0.5 / 255)
+    ours, theirs = shrink.ours(small), shrink.theirs(small)
+    assert agreement(ours, theirs) >= 0.99
+    assert np.abs(theirs - shrink.theirs(plain)).max() > 0.5  # what is bright is cut
+
+
 def test_quantize_static_reaches_the_tail_of_the_lstm(shrink):
     small = shrink.run(MODELS / "lstm.onnx", "quantize_static")
     assert agreement(shrink.ours(small), shrink.theirs(small)) >= 0.99

@@ -492,6 +492,158 @@ static void quantize_static_gives_the_same_bytes_for_the_same_seed(void **state)
     shr_model_free(m);
 }
 
+static void expect_params(const struct shr_model *m, const char *quantized, double scale,
+                          double zero)
+{
+    const struct shr_node *q = shr_graph_find(&m->graph, quantized)->producer;
+    assert_true(shr_tensor_get(&shr_node_in(q, 1)->constant, 0) == scale);
+    assert_true(shr_tensor_get(&shr_node_in(q, 2)->constant, 0) == zero);
+}
+
+static void quantize_static_takes_given_ranges(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_mlp();
+    struct shr_dataset *data = tiny_samples(4, 1);
+    struct shr_report report = {0};
+    struct shr_model *r = run_static(m, data, "ranges=h=0:6,x=-3:3", &report);
+    expect_params(r, "h_q", (double)(float)(6.0 / 255), 0);
+    expect_params(r, "x_q", (double)(float)(6.0 / 255), 128); /* rint(127.5) */
+    assert_true(tiny_note(&report, SHR_NOTE_DONE, "h", "uint8, range as given"));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
+static void given_ranges_that_cannot_be_are_errors(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"x", "\"x\" is not NAME=MIN:MAX"},
+        {"=0:1", "\"=0:1\" is not NAME=MIN:MAX"},
+        {"x=0", "\"x=0\" is not NAME=MIN:MAX"},
+        {"x=:1", "\"x=:1\" is not NAME=MIN:MAX"},
+        {"x=0:", "\"x=0:\" is not NAME=MIN:MAX"},
+        {"x=0:1e", "\"x=0:1e\" is not NAME=MIN:MAX"},
+        {"x=0:inf", "\"x=0:inf\" is not NAME=MIN:MAX"},
+        {"x=nan:1", "\"x=nan:1\" is not NAME=MIN:MAX"},
+        {"x=2:1", "of tensor 'x' the minimum 2 is not less than the maximum 1"},
+        {"x=0:1,x=0:2", "tensor 'x' has two"},
+        {"z=0:1", "the model has no tensor 'z'"},
+        {"g=0:1", "tensor 'g' is not quantized as an activation"}, /* joined with its Relu */
+        {"w=0:1", "tensor 'w' is not quantized as an activation"},
+        {"y=0:1", "tensor 'y' is not quantized as an activation"},
+    };
+    struct shr_model *m = tiny_mlp();
+    struct shr_dataset *data = tiny_samples(4, 1);
+    for (size_t i = 0; i < SHR_COUNT_OF(cases); i++) {
+        char arguments[64], expected[128];
+        struct shr_err err = {0};
+        snprintf(arguments, sizeof arguments, "ranges=%s", cases[i][0]);
+        snprintf(expected, sizeof expected, "quantize_static: ranges: %s", cases[i][1]);
+        assert_null(tiny_run_data(m, "quantize_static", arguments, data, NULL, &err));
+        assert_int_equal(err.code, SHR_ERR_INVALID);
+        assert_string_equal(err.msg, expected);
+    }
+    shr_dataset_free(data);
+    shr_model_free(m);
+    m = tiny_cnn();
+    data = tiny_samples(1, 6);
+    struct shr_err err = {0};
+    assert_null(tiny_run_data(m, "quantize_static", "ranges=p=0:1", data, NULL, &err));
+    assert_string_equal(err.msg, "quantize_static: ranges: tensor 'p' has the range of its source "
+                                 "'r'; give that");
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
+static void the_range_of_a_softmax_is_known(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_mlp();
+    struct shr_node *relu = m->graph.first_node->next;
+    struct shr_value *g = shr_node_in(relu, 0), *h = shr_node_out(relu, 0);
+    shr_graph_remove_node(&m->graph, relu);
+    assert_int_equal(shr_graph_add_node(&m->graph, m->graph.last_node, "", "Softmax", "soft", &g, 1,
+                                        &h, 1, NULL, NULL),
+                     0);
+    shr_model_resolve(m);
+    struct shr_dataset *data = tiny_samples(4, 1);
+    struct shr_report report = {0};
+    struct shr_model *r = run_static(m, data, "", &report);
+    expect_params(r, "h_q", 1.0 / 256, 0);
+    assert_true(tiny_note(&report, SHR_NOTE_DONE, "h", "uint8, range of Softmax"));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    r = run_static(m, data, "activation_type=int8", NULL);
+    expect_params(r, "h_q", 1.0 / 256, -128);
+    shr_model_free(r);
+    r = run_static(m, data, "ranges=h=0:0.5", NULL);
+    expect_params(r, "h_q", (double)(float)(0.5 / 255), 0);
+    shr_model_free(r);
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
+/* x -> Conv c1, Conv c2 -> MaxPool p -> Concat (c1, p) j -> Conv -> y; and c1 -> Conv -> y2 when it
+ * is read twice */
+static struct shr_model *joined(bool twice)
+{
+    struct shr_model *m = tiny_model(13);
+    struct shr_value *in[2] = {
+        tiny_input(m, "x", 4, (int64_t[]){-1, 1, 6, 6}),
+        tiny_constant(m, "w1", SHR_DTYPE_F32, 4, (int64_t[]){2, 1, 3, 3}, tiny_ramp)};
+    struct shr_value *c1 = shr_node_out(tiny_node(m, "Conv", "conv1", in, 2, "c1"), 0);
+    in[1] = tiny_constant(m, "w2", SHR_DTYPE_F32, 4, (int64_t[]){2, 1, 2, 2}, tiny_ramp + 9);
+    struct shr_node *n = tiny_node(m, "Conv", "conv2", in, 2, "c2");
+    n = tiny_node(m, "MaxPool", "pool", n->out, 1, "p");
+    assert_int_equal(shr_node_set_ints(&m->graph, n, "kernel_shape", (int64_t[]){2, 2}, 2, NULL),
+                     0);
+    n = tiny_node(m, "Concat", "join", (struct shr_value *[]){c1, n->out[0]}, 2, "j");
+    assert_int_equal(shr_node_set_int(&m->graph, n, "axis", 1, NULL), 0);
+    in[0] = n->out[0];
+    in[1] = tiny_constant(m, "w3", SHR_DTYPE_F32, 4, (int64_t[]){1, 4, 1, 1}, tiny_ramp + 4);
+    tiny_output(m, tiny_node(m, "Conv", "conv3", in, 2, "y"));
+    if (twice) {
+        in[0] = c1;
+        in[1] = tiny_constant(m, "w4", SHR_DTYPE_F32, 4, (int64_t[]){1, 2, 1, 1}, tiny_ramp + 6);
+        tiny_output(m, tiny_node(m, "Conv", "conv4", in, 2, "y2"));
+    }
+    return m;
+}
+
+static const struct shr_value *scale_of(const struct shr_model *m, const char *quantized)
+{
+    return shr_node_in(shr_graph_find(&m->graph, quantized)->producer, 1);
+}
+
+static void what_a_concat_joins_has_one_range(void **state)
+{
+    (void)state;
+    struct shr_dataset *data = tiny_samples(1, 6);
+    for (int twice = 0; twice < 2; twice++) {
+        struct shr_model *m = joined(twice != 0);
+        struct shr_report report = {0};
+        struct shr_model *r = run_static(m, data, "calibration=minmax", &report);
+        assert_ptr_equal(scale_of(r, "c2_q"), scale_of(r, "j_q"));
+        assert_ptr_equal(scale_of(r, "p_q"), scale_of(r, "j_q"));
+        assert_true(tiny_note(&report, SHR_NOTE_DONE, "c1", "joined into j") == (twice == 0));
+        assert_true(
+            tiny_note(&report, SHR_NOTE_DONE, "c2", "quantized as what it is joined into j"));
+        shr_report_finish(&report);
+        shr_model_free(r);
+        r = run_static(m, data, "calibration=minmax ranges=c2=-1:1", NULL); /* stays its own */
+        assert_true(shr_tensor_get(&scale_of(r, "c2_q")->constant, 0) ==
+                    (double)(float)(2.0 / 255));
+        assert_ptr_equal(scale_of(r, "p_q"), scale_of(r, "c2_q"));
+        assert_ptr_not_equal(scale_of(r, "p_q"), scale_of(r, "j_q"));
+        shr_model_free(r);
+        shr_model_free(m);
+    }
+    shr_dataset_free(data);
+}
+
 static void quantize_static_errors_name_the_cause(void **state)
 {
     (void)state;
@@ -534,6 +686,10 @@ int main(void)
         cmocka_unit_test(quantize_static_raises_scales_that_a_bias_would_overflow),
         cmocka_unit_test(quantize_static_leaves_what_the_filter_excludes),
         cmocka_unit_test(quantize_static_gives_the_same_bytes_for_the_same_seed),
+        cmocka_unit_test(quantize_static_takes_given_ranges),
+        cmocka_unit_test(given_ranges_that_cannot_be_are_errors),
+        cmocka_unit_test(the_range_of_a_softmax_is_known),
+        cmocka_unit_test(what_a_concat_joins_has_one_range),
         cmocka_unit_test(quantize_static_errors_name_the_cause),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
