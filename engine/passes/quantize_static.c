@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "passes/edit.h"
+#include "passes/qoperator.h"
 #include "passes/raise_opset.h"
 #include "passes/static_ranges.h"
 #include "passes/static_select.h"
@@ -80,15 +81,6 @@ static enum shr_dtype activation_dtype(const struct quantize *q)
 }
 
 /* ── Prepare ────────────────────────────────────────────────────────────────────────────────── */
-
-static int check(const struct shr_pass_call *call, struct shr_err *err)
-{
-    if (call->args->v[ARG_FORMAT].i == QOPERATOR) {
-        return shr_err_set(err, SHR_ERR_UNSUPPORTED,
-                           "format: qoperator is not supported, only qdq");
-    }
-    return SHR_OK;
-}
 
 /* Scales per channel need opset 13. A model that cannot get there has scales per tensor. */
 static int raise(struct quantize *q, struct shr_err *err)
@@ -282,10 +274,7 @@ static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_
                          .args = call->args->v,
                          .model = model,
                          .per_channel = call->args->v[ARG_PER_CHANNEL].b};
-    int code = check(call, err);
-    if (code == SHR_OK) {
-        code = raise(&q, err);
-    }
+    int code = raise(&q, err);
     if (code == SHR_OK) {
         code = prepare(&q, err);
     }
@@ -296,6 +285,9 @@ static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_
         }
         if (code == SHR_OK) {
             code = convert(&q, err);
+        }
+        if (code == SHR_OK && q.args[ARG_FORMAT].i == QOPERATOR) {
+            code = shr_qoperator(model, call->report, err);
         }
     }
     shr_qdq_finish(&q.qdq);

@@ -644,6 +644,43 @@ static void what_a_concat_joins_has_one_range(void **state)
     shr_dataset_free(data);
 }
 
+static void qoperator_form_has_integer_nodes_where_there_are_some(void **state)
+{
+    (void)state;
+    struct shr_model *m = tiny_mlp();
+    struct shr_dataset *data = tiny_samples(4, 1);
+    struct shr_model *r = run_static(m, data, "format=qoperator", NULL);
+    assert_int_equal(r->graph.n_nodes, 3); /* Q, and two QGemm, of which one gives floats */
+    assert_int_equal(count_ops(r, "QuantizeLinear"), 1);
+    struct shr_node *first = find_op(r, "QGemm"), *last = r->graph.last_node;
+    assert_string_equal(first->domain, "com.microsoft");
+    assert_string_equal(first->name, "fc1");
+    assert_int_equal(first->n_in, 9);
+    assert_string_equal(shr_node_out(first, 0)->name, "h_q"); /* the Relu is in the range */
+    assert_int_equal(last->n_in, 7);
+    assert_string_equal(shr_node_out(last, 0)->name, "y");
+    assert_int_equal(shr_model_opset(r, "com.microsoft"), 1);
+    shr_model_free(r);
+    shr_dataset_free(data);
+    shr_model_free(m);
+
+    m = tiny_cnn();
+    data = tiny_samples(1, 6);
+    struct shr_report report = {0};
+    r = run_static(m, data, "format=qoperator", &report);
+    assert_int_equal(count_ops(r, "QLinearConv"), 2);
+    assert_int_equal(count_ops(r, "QLinearAdd"), 1);
+    assert_int_equal(count_ops(r, "Relu"), 0);
+    assert_int_equal(shr_node_in(find_op(r, "MaxPool"), 0)->type.dtype, SHR_DTYPE_U8);
+    assert_true(tiny_note(&report, SHR_NOTE_SKIPPED, "conv3",
+                          "Conv stays in QDQ form: its output is used in float"));
+    assert_true(tiny_note(&report, SHR_NOTE_DONE, "", "4 nodes in QOperator form"));
+    shr_report_finish(&report);
+    shr_model_free(r);
+    shr_dataset_free(data);
+    shr_model_free(m);
+}
+
 static void quantize_static_errors_name_the_cause(void **state)
 {
     (void)state;
@@ -654,9 +691,6 @@ static void quantize_static_errors_name_the_cause(void **state)
     assert_int_equal(err.code, SHR_ERR_INVALID);
     assert_string_equal(err.msg,
                         "quantize_static: needs data.calibrate, a dataset to calibrate on");
-    assert_null(tiny_run_data(m, "quantize_static", "format=qoperator", data, NULL, &err));
-    assert_int_equal(err.code, SHR_ERR_UNSUPPORTED);
-    assert_string_equal(err.msg, "quantize_static: format: qoperator is not supported, only qdq");
     assert_null(tiny_run_data(m, "quantize_static", "max_memory=1KiB", data, NULL, &err));
     assert_int_equal(err.code, SHR_ERR_LIMIT);
     assert_null(tiny_run_data(m, "quantize_static", "", wrong, NULL, &err));
@@ -690,6 +724,7 @@ int main(void)
         cmocka_unit_test(given_ranges_that_cannot_be_are_errors),
         cmocka_unit_test(the_range_of_a_softmax_is_known),
         cmocka_unit_test(what_a_concat_joins_has_one_range),
+        cmocka_unit_test(qoperator_form_has_integer_nodes_where_there_are_some),
         cmocka_unit_test(quantize_static_errors_name_the_cause),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
