@@ -1,13 +1,16 @@
 /* Checkpoints: where a running step can go on after a crash.
  *
- * A job has at most one, of the step that runs: the next one replaces it, and the end of the step
- * or of the job drops it. Its bytes are a blob; those of a replaced one are deleted at once, since
- * a long job would fill the disk until the next sweep. Thread: any. */
+ * A job has at most one, of the furthest step that any attempt reached: the next one replaces it,
+ * and the end of that step or of the job drops it. An attempt after a crash runs the steps in front
+ * again, and neither their checkpoints nor their ends may cost the one that waits behind them. The
+ * bytes are a blob; those of a replaced one are deleted at once, since a long job would fill the
+ * disk until the next sweep. Thread: any. */
 #include "inner.h"
 
 struct found {
     struct shr_arena arena;
     const char *sha256; /* NULL = there is none */
+    int64_t step;
 };
 
 static int take(sqlite3_stmt *row, void *user, struct shr_err *err)
@@ -15,11 +18,13 @@ static int take(sqlite3_stmt *row, void *user, struct shr_err *err)
     struct found *found = user;
     int code = 0;
     found->sha256 = store_row_text(row, 0, &found->arena, &code);
+    found->step = sqlite3_column_int64(row, 1);
     return store__oom(code, err);
 }
 
+/* ret_old: what is garbage then, of the two. */
 static int put(struct store *store, const char *job_id, int64_t attempt, int64_t step,
-               const char *sha256, uint64_t bytes, struct found *old, struct shr_err *err)
+               const char *sha256, uint64_t bytes, struct found *ret_old, struct shr_err *err)
 {
     int64_t job;
     int code = store__job_find(store, job_id, attempt, &job, err);
@@ -27,11 +32,15 @@ static int put(struct store *store, const char *job_id, int64_t attempt, int64_t
         code = store__blob_expect(store, sha256, bytes, err);
     }
     if (code == 0) {
-        code = store_db_query(&store->main, "SELECT sha256 FROM checkpoint WHERE job = ?1",
-                              STORE_ARGS(STORE_INT(job)), take, old, err);
+        code = store_db_query(&store->main, "SELECT sha256, step FROM checkpoint WHERE job = ?1",
+                              STORE_ARGS(STORE_INT(job)), take, ret_old, err);
     }
     if (code != 0) {
         return code;
+    }
+    if (ret_old->sha256 != NULL && ret_old->step > step) {
+        ret_old->sha256 = sha256;
+        return 0;
     }
     return store_db_run(
         &store->main,
@@ -68,7 +77,7 @@ int store_checkpoint_get(struct store *store, const char *job_id, int64_t step, 
     struct found found = {0};
     store_db_lock(&store->reader);
     int code = store_db_query(&store->reader,
-                              "SELECT sha256 FROM checkpoint"
+                              "SELECT sha256, step FROM checkpoint"
                               " WHERE job = (SELECT seq FROM job WHERE id = ?1) AND step = ?2",
                               STORE_ARGS(STORE_TEXT(job_id), STORE_INT(step)), take, &found, err);
     store_db_unlock(&store->reader);
@@ -82,8 +91,8 @@ int store_checkpoint_get(struct store *store, const char *job_id, int64_t step, 
     return code;
 }
 
-int store__checkpoint_drop(struct store *store, int64_t job, struct shr_err *err)
+int store__checkpoint_drop(struct store *store, int64_t job, int64_t last, struct shr_err *err)
 {
-    return store_db_run(&store->main, "DELETE FROM checkpoint WHERE job = ?1",
-                        STORE_ARGS(STORE_INT(job)), err);
+    return store_db_run(&store->main, "DELETE FROM checkpoint WHERE job = ?1 AND step <= ?2",
+                        STORE_ARGS(STORE_INT(job), STORE_INT(last)), err);
 }

@@ -43,8 +43,10 @@ bool store__upload_is_live(const struct store *store, int64_t blob); /* mutex of
 /* Deletes a finished blob that nothing names any more. Locks shrinkd.db, then artifacts.db. */
 int store__blob_drop(struct store *store, const char *sha256, struct shr_err *err) SHR_MUSTCHECK;
 
-/* Forgets the checkpoint of a job inside a transaction on store->main; a sweep takes the bytes. */
-int store__checkpoint_drop(struct store *store, int64_t job, struct shr_err *err) SHR_MUSTCHECK;
+/* Forgets the checkpoint of a job, if it is of a step up to `last`, inside a transaction on
+ * store->main; a sweep takes the bytes. */
+int store__checkpoint_drop(struct store *store, int64_t job, int64_t last,
+                           struct shr_err *err) SHR_MUSTCHECK;
 
 /* Appends an event to a job inside a transaction on store->main. job: its seq. */
 int store__event_append(struct store *store, int64_t job, const char *kind, const char *data,

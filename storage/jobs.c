@@ -420,7 +420,7 @@ static int move_job(struct store *store, const char *id, const struct store_move
         code = shr_err_set(err, SHR_ERR_CONFLICT, "job %s is not %s any more", id, move->from);
     }
     if (code == 0 && move->is_final) {
-        code = store__checkpoint_drop(store, seq, err);
+        code = store__checkpoint_drop(store, seq, INT64_MAX, err);
     }
     return code == 0 ? store__event_append(store, seq, "state", move->event_data, ret_event_id, err)
                      : code;

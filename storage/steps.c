@@ -71,7 +71,7 @@ static int add(struct store *store, const char *job_id, int64_t attempt,
     if (code == 0) {
         code = insert(store, job, attempt, step, err);
     }
-    return code == 0 ? store__checkpoint_drop(store, job, err) : code;
+    return code == 0 ? store__checkpoint_drop(store, job, step->seq, err) : code;
 }
 
 int store_step_add(struct store *store, const char *job_id, int64_t attempt,

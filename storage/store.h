@@ -235,8 +235,8 @@ void store_steps_finish(struct store_steps *steps);
 
 /* ── Checkpoints: where a running step can go on after a crash ──────────────────────────────── */
 
-/* Replaces the job's checkpoint, if it has one. CONFLICT when another attempt owns the job. The end
- * of the step (store_step_add) or of the job drops it. */
+/* Replaces the job's checkpoint, if it has one, unless that is of a later step. CONFLICT when
+ * another attempt owns the job. The end of the step (store_step_add) or of the job drops it. */
 int store_checkpoint_put(struct store *store, const char *job_id, int64_t attempt, int64_t step,
                          const void *bytes, size_t n, struct shr_err *err) SHR_MUSTCHECK;
 /* Those of the job's checkpoint (shr_mem_free), of whichever attempt; NULL and 0 when it has none

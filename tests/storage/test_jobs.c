@@ -560,6 +560,29 @@ static void a_checkpoint_outlives_the_process_and_the_next_takes_its_place(void 
     expect_checkpoint(f, id, 1, "epoch 2");
 }
 
+static void steps_in_front_that_run_again_leave_the_checkpoint(void **state)
+{
+    struct fixture *f = *state;
+    char id[STORE_ID_SIZE], sha256[STORE_SHA256_HEX], early[STORE_SHA256_HEX];
+    uint64_t bytes;
+    struct shr_err gone = {0};
+    new_job_id(f, id);
+    const int64_t attempt = claim(f, id);
+    assert_ok(store_checkpoint_put(f->store, id, attempt, 2, "of step 2", 9, err));
+    requeue(f, id);
+    const int64_t next = claim(f, id);
+    put_text(f, "artifact", sha256);
+    for (int64_t seq = 0; seq < 2; seq++) {
+        const struct store_step step = {
+            .seq = seq, .pass = "distill", .sha256 = sha256, .bytes = 8};
+        put_text(f, "early", early);
+        assert_ok(store_checkpoint_put(f->store, id, next, seq, "early", 5, err));
+        assert_int_equal(store_blob_size(f->store, early, &bytes, &gone), SHR_ERR_NOT_FOUND);
+        assert_ok(store_step_add(f->store, id, next, &step, err));
+        expect_checkpoint(f, id, 2, "of step 2");
+    }
+}
+
 static void the_end_of_a_step_or_of_the_job_drops_the_checkpoint(void **state)
 {
     struct fixture *f = *state;
@@ -604,6 +627,7 @@ int main(void)
         store_test(a_step_without_its_bytes_or_with_nan_is_refused),
         store_test(events_are_listed_after_an_id_for_one_job_or_all),
         store_test(a_checkpoint_outlives_the_process_and_the_next_takes_its_place),
+        store_test(steps_in_front_that_run_again_leave_the_checkpoint),
         store_test(the_end_of_a_step_or_of_the_job_drops_the_checkpoint),
     };
     return cmocka_run_group_tests_name("storage/jobs", tests, NULL, NULL);
