@@ -44,6 +44,7 @@ struct shr_ctx { /* all zero = one thread, seed 0, no limit, nobody listens */
     shr_progress_fn progress;
     shr_figure_fn figure;
     shr_checkpoint_fn checkpoint; /* NULL = none are kept */
+    double checkpoint_seconds;    /* between them; 0 = 60 */
     const void *resume;           /* the last one of this very pass, or NULL */
     size_t n_resume;
     void *user;        /* given to progress, figure and checkpoint */

@@ -84,6 +84,8 @@ static const struct setting table[] = {
      "Most threads a job may ask for"},
     {"max_attempts", NUMBER, AT(max_attempts), 1, 1000, "3", NULL, false,
      "Starts of a job whose daemon died under it before it is given up as lost"},
+    {"checkpoint_s", NUMBER, AT(checkpoint_s), 1, 60, "60", NULL, false,
+     "Seconds between checkpoints of a training, which it goes on from when the daemon died"},
     {"sweep_age_s", NUMBER, AT(sweep_age_s), 60, 31536000, "3600", NULL, true,
      "Age in seconds at which bytes that nothing refers to are deleted"},
     {"stop_grace_s", NUMBER, AT(stop_grace_s), 0, 600, "2", NULL, true,

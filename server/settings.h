@@ -25,7 +25,7 @@ struct srv_settings {              /* all zero = empty */
     unsigned workers, queue_max;
     uint64_t max_dataset_bytes; /* of uncompressed arrays */
     uint64_t job_max_memory;
-    unsigned job_max_seconds, max_attempts, max_threads;
+    unsigned job_max_seconds, max_attempts, max_threads, checkpoint_s;
     unsigned sweep_age_s, stop_timeout_s, stop_grace_s;
     unsigned log_level; /* enum srv_log_level */
     unsigned log_format;

@@ -81,7 +81,10 @@ void shr_training_report(struct shr_report *report, const struct shr_fit_opts *o
     shr_note_figure(note, "held_back", (double)r->held_back);
     shr_note_figure(note, "seconds", r->seconds);
     if (r->resumed) {
-        shr_report_note(report, SHR_NOTE_DONE, "", "training went on from a checkpoint");
+        note = shr_report_note(report, SHR_NOTE_DONE, "",
+                               "training went on from a checkpoint, after step %lld",
+                               (long long)r->resumed_step);
+        shr_note_figure(note, "resumed_step", (double)r->resumed_step);
     }
     if (o->teacher != NULL && !r->teacher_kept) {
         shr_report_note(report, SHR_NOTE_WARNING, "",

@@ -269,20 +269,25 @@ static int run_batch(struct shr__fit *f, const int64_t *samples, int64_t n, bool
 /* Whatever goes wrong with a checkpoint, the training itself can go on. */
 static void save_sometimes(struct shr__fit *f)
 {
-    const double every = f->opts->checkpoint_seconds > 0 ? f->opts->checkpoint_seconds : 60;
-    if (now() - f->saved >= every) {
+    const double every = f->ctx == NULL ? 0 : f->ctx->checkpoint_seconds;
+    if (now() - f->saved >= (every > 0 ? every : 60)) {
         struct shr_err ignored;
         (void)!shr__fit_save(f, &ignored);
         f->saved = now();
     }
 }
 
-static void tell_step(const struct shr__fit *f, double loss)
+static void tell_place(const struct shr__fit *f)
 {
-    const uint64_t step = (uint64_t)f->result.steps;
     const uint64_t before = (uint64_t)f->result.n_epochs * (uint64_t)f->n_train;
     shr_ctx_tell(f->ctx, "train", before + (uint64_t)f->at,
                  (uint64_t)f->opts->epochs * (uint64_t)f->n_train);
+}
+
+static void tell_step(const struct shr__fit *f, double loss)
+{
+    const uint64_t step = (uint64_t)f->result.steps;
+    tell_place(f);
     shr_ctx_figure(f->ctx, "loss", step, loss);
     shr_ctx_figure(f->ctx, "learning_rate", step, f->result.epochs[f->result.n_epochs].lr);
 }
@@ -422,6 +427,8 @@ int shr_fit(const struct shr_model *model, const struct shr_fit_opts *opts,
     rc = rc == SHR_OK ? set_up(&f, err) : rc;
     if (rc == SHR_OK) {
         f.result.resumed = shr__fit_resume(&f);
+        f.result.resumed_step = f.result.steps;
+        tell_place(&f);
         rc = run_epochs(&f, err);
     }
     rc = rc == SHR_OK ? give(&f, ret_model, err) : rc;

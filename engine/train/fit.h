@@ -22,8 +22,7 @@ struct shr_fit_opts {
     double validate;                     /* share of the samples held back */
     int64_t patience;                    /* epochs that may pass without a better one; 0 = all */
     bool keep_zeros;
-    double checkpoint_seconds; /* between checkpoints; 0 = 60 */
-    size_t max_memory;         /* of what the teacher said; 0 = any */
+    size_t max_memory; /* of what the teacher said; 0 = any */
 };
 
 struct shr_fit_epoch {
@@ -38,6 +37,7 @@ struct shr_fit_result { /* all zero = empty */
     struct shr_fit_epoch *epochs;
     size_t best; /* the epoch whose weights were kept */
     int64_t steps, samples, held_back;
+    int64_t resumed_step; /* steps that an earlier call had made */
     double seconds;
     bool teacher_kept, stopped_early, resumed;
 };

@@ -85,6 +85,8 @@ static int on_checkpoint(void *user, const void *bytes, size_t n, struct shr_err
         store_checkpoint_put(run->srv->store, job->id, job->attempt, run->step, bytes, n, err);
     if (code != SHR_OK) {
         srv_log(SRV_LOG_WARNING, job->id, "step %d: no checkpoint: %s", run->step, err->msg);
+    } else {
+        srv_log(SRV_LOG_DEBUG, job->id, "step %d: checkpoint of %zu bytes", run->step, n);
     }
     return code;
 }
@@ -95,6 +97,10 @@ static int find_checkpoint(struct run *run, struct shr_err *err)
     int code = store_checkpoint_get(run->srv->store, run->task->job.id, run->step, &run->resume,
                                     &run->ctx.n_resume, err);
     run->ctx.resume = run->resume;
+    if (run->resume != NULL) {
+        srv_log(SRV_LOG_INFO, run->task->job.id, "step %d: has a checkpoint of %zu bytes",
+                run->step, run->ctx.n_resume);
+    }
     return code;
 }
 
@@ -213,6 +219,7 @@ static int load_inputs(struct run *run, struct shr_err *err)
             .progress = on_progress,
             .figure = on_figure,
             .checkpoint = on_checkpoint,
+            .checkpoint_seconds = run->srv->settings.checkpoint_s,
             .user = run,
         };
         job_progress_begin(&run->task->progress, (int)run->recipe.n_passes);

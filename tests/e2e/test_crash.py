@@ -52,6 +52,48 @@ def test_a_running_job_is_run_again_after_kill_9(start_daemon, fashion):
     assert [step["pass"] for step in view["steps"]] == ["original", "prune_unstructured", "quantize_dynamic"]
 
 
+def told(step):
+    """What training reports of its epochs, and the steps that it went on from."""
+    epochs = [note["figures"] for note in step["notes"] if note["subject"].startswith("epoch ")]
+    resumed = [note["figures"]["resumed_step"] for note in step["notes"] if "resumed_step" in note["figures"]]
+    names = ("loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate")
+    return [[figures[name] for name in names] for figures in epochs], resumed
+
+
+def test_training_goes_on_from_its_checkpoint_after_kill_9_to_the_same_weights(start_daemon, fashion):
+    daemon = start_daemon("--checkpoint-s", "1", "--log-level", "debug")
+    assert daemon.put_model("mlp", MODELS / "mlp.onnx").status == 201
+    assert daemon.put_dataset("all", fashion / "all.npz").status == 201
+    train = {"batch_size": 32, "validate": 0.1, "optimizer": "adam", "learning_rate": 1e-4}
+    spec = {"model": "mlp", "seed": 11, "data": {"train": "all"}, "pipeline": [
+        {"pass": "finetune", "epochs": 1, **train},
+        {"pass": "distill", "student": {"mlp": [256, 64]}, "epochs": 8, **train}]}
+
+    def said(text):
+        return any(text in line for line in daemon.lines)
+
+    job = daemon.submit(spec)
+    deadline = time.monotonic() + 120
+    while not said("step 2: checkpoint of"):
+        assert time.monotonic() < deadline and daemon.get(f"/v1/jobs/{job}").json()["state"] in ("queued", "running")
+        time.sleep(0.01)
+    daemon.kill()
+    daemon.start()
+    view = daemon.wait(job)
+    assert view["state"] == "succeeded" and view["attempt"] == 2, view
+    assert said("step 2: has a checkpoint of")
+    steps = daemon.get(f"/v1/jobs/{job}/report").json()["steps"]
+    epochs, (resumed,) = told(steps[2])
+    assert 0 < resumed < 8 * -(-9000 // 32)
+    assert steps[2]["curves"]["loss"][0][0] == resumed + 1, "the next step is the one after the checkpoint"
+
+    whole = daemon.submit(spec)
+    assert daemon.wait(whole)["state"] == "succeeded"
+    expected = daemon.get(f"/v1/jobs/{whole}/report").json()["steps"]
+    assert told(expected[2]) == (epochs, [])
+    assert [step["sha256"] for step in steps] == [step["sha256"] for step in expected]
+
+
 def test_sigterm_gives_the_running_job_back_and_exits_with_0(start_daemon, fashion):
     daemon = start_daemon()
     daemon.put_model("mlp", MODELS / "mlp.onnx")

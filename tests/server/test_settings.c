@@ -112,7 +112,8 @@ static void units_and_choices_are_read(void **state)
 {
     (void)state;
     const struct input in = {.args = {"--job_max_memory=1.5GiB", "--max_json_bytes", "2MB",
-                                      "--log_level", "debug", "--log_format=json", NULL}};
+                                      "--log_level", "debug", "--log_format=json",
+                                      "--checkpoint_s=7", NULL}};
     struct srv_settings s = {0};
     enum srv_command command;
     assert_ok(load(&in, &s, &command, err));
@@ -120,6 +121,7 @@ static void units_and_choices_are_read(void **state)
     assert_int_equal(s.http.max_json_bytes, 2000000);
     assert_int_equal(s.log_level, SRV_LOG_DEBUG);
     assert_int_equal(s.log_format, SRV_LOG_JSON);
+    assert_int_equal(s.checkpoint_s, 7);
     srv_settings_finish(&s);
 }
 

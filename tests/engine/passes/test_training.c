@@ -437,12 +437,12 @@ static int fit(struct keeper *k, const struct shr_buf *resume, struct shr_model 
         .batch = 64,
         .lr = 0.01,
         .validate = 0.2,
-        .checkpoint_seconds = 1e-12,
     };
     const struct shr_ctx ctx = {
         .seed = 5,
         .cancel = &k->cancel,
         .checkpoint = keep_checkpoint,
+        .checkpoint_seconds = 1e-12,
         .figure = count_figure,
         .resume = resume == NULL ? NULL : resume->data,
         .n_resume = resume == NULL ? 0 : resume->len,
@@ -467,6 +467,7 @@ static void a_killed_training_goes_on_to_the_same_weights(void **state)
         assert_int_equal(rc, SHR_ERR_CANCELLED);
         assert_int_equal(fit(&rest, &cut.last, &got, &r), 0);
         assert_true(r.resumed);
+        assert_int_equal(r.resumed_step, after);
         assert_int_equal(r.best, result.best);
         assert_true(r.epochs[3].loss == result.epochs[3].loss);
         assert_same_weights(want, got, true);
