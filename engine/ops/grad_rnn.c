@@ -113,6 +113,7 @@ SHR_BACKWARD(rnn_train)
                        strcmp(node->op_type, "LSTMTrain") == 0 ? "LSTMGrad" : "GRUGrad", operands,
                        12, out, 6);
     shr_grad_attrs(g, node);
+    shr_grad_int(g, "input_gradient", shr_grad_wants(g, 0));
     for (size_t i = 0; i < 6; i++) {
         shr_grad_give(g, i, out[i]);
     }

@@ -4,7 +4,8 @@
  *     …Train (X, W, R, B, H0, C0) -> Y, Y_h, Y_c, gates, kept; the last two are (directions, seq,
  * n, gates * h) and (directions, seq, n, h): cells of an LSTM, of a GRU H R' of the new state …Grad
  * (dY, dY_h, dY_c, X, W, R, B, H0, C0, Y, gates, kept) -> dX, dW, dR, dB, dH0, dC0 C0, Y_c and
- * their gradients are of an LSTM only.
+ * their gradients are of an LSTM only. With input_gradient = 0 nobody reads dX, which is left as it
+ * is.
  *
  * DESIGN. What does not depend on the state is one product over all steps: X W' in front, and
  * behind the way back dX = dG W and, at once, [X, H]' dG, which is dW and dR transposed. The steps
@@ -23,7 +24,7 @@ enum { LEAST_ROWS = 8 }; /* of a task */
 
 struct rnn {
     int64_t seq, n, in, h, directions, columns; /* columns: of all gates */
-    bool lstm, first_reverse;
+    bool lstm, first_reverse, input_gradient;
     int64_t chunks; /* of the rows of a batch */
     size_t r_size, w_size, zero_at, w_at, r_at, bias_at, first;
     /* of the way back */
@@ -82,6 +83,7 @@ static int rnn_init(struct shr_op_setup *c, size_t first, bool lstm, struct rnn 
                       .columns = w->dim[1],
                       .lstm = lstm,
                       .first_reverse = shr_node_int(c->node, "reverse", 0) != 0,
+                      .input_gradient = shr_node_int(c->node, "input_gradient", 1) != 0,
                       .first = first};
     s->chunks = s->n / LEAST_ROWS < (int64_t)c->threads ? s->n / LEAST_ROWS : (int64_t)c->threads;
     s->chunks = s->chunks < 1 ? 1 : s->chunks;
@@ -457,7 +459,9 @@ static void grad_direction(struct pass *p)
     } else {
         sum_rows(p, p->ds, db + columns);
     }
-    grad_input(p);
+    if (s->input_gradient) {
+        grad_input(p);
+    }
     grad_weights(p);
     if (dh0 != NULL) {
         memcpy(dh0 + (size_t)p->d * n, p->state, n * sizeof *dh0);
