@@ -65,6 +65,22 @@ async function readStream(body, onEvent) {
   }
 }
 
+// The events that a job has had, until onEvent returns true; rejects then, or after 20 seconds.
+export async function replay(job, onEvent) {
+  const stop = new AbortController();
+  const late = setTimeout(() => stop.abort(), 20000);
+  try {
+    const answer = await fetch(`/v1/jobs/${job}/events`, {
+      headers: headers({ Accept: "text/event-stream" }), signal: stop.signal,
+    });
+    if (answer.ok) {
+      await readStream(answer.body, (id, kind, event) => onEvent(kind, event) && stop.abort());
+    }
+  } finally {
+    clearTimeout(late);
+  }
+}
+
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // Follows /v1/events for ever; onState("live" | "lost"). Browsers open six connections to a server

@@ -1,8 +1,8 @@
 // The page: jobs with live progress, models, and the comparison of chosen jobs.
 // Names come from strangers: everything goes in as text, nothing as markup.
 
-import { Refused, follow, request, setToken } from "/ui/api.js";
-import { chartsOf } from "/ui/charts.js";
+import { Refused, follow, replay, request, setToken } from "/ui/api.js";
+import { chartsOf, runningCharts } from "/ui/charts.js";
 import { bytes, count, metric, time } from "/ui/format.js";
 
 const $ = (id) => document.getElementById(id);
@@ -10,6 +10,7 @@ const FINAL = new Set(["succeeded", "failed", "cancelled", "lost"]);
 
 const jobs = new Map(); // id → job as the API shows it
 const chosen = new Set(); // ids to compare
+const curves = new Map(); // id of a running job → { step, points: Map of series → Map of sample → value }
 let olderCursor = null;
 
 function element(tag, properties = {}, ...children) {
@@ -84,6 +85,57 @@ function jobRow(job) {
   return row;
 }
 
+// ── Training that goes on ──
+
+function keepFigures({ job, step, done, figures = {} }) {
+  if (curves.get(job)?.step !== step) {
+    curves.set(job, { step, points: new Map() });
+  }
+  const { points } = curves.get(job);
+  for (const [series, value] of Object.entries(figures)) {
+    if (!points.has(series)) {
+      points.set(series, new Map());
+    }
+    points.get(series).set(done, value);
+  }
+}
+
+// A figure of an epoch is told until the next epoch has one: only changes are points.
+function changes(points) {
+  const sorted = [...points].sort((a, b) => a[0] - b[0]);
+  return sorted.filter(([, value], i) => i === 0 || value !== sorted[i - 1][1]);
+}
+
+function showRunning() {
+  const charts = [];
+  for (const [id, { points }] of curves) {
+    const job = jobs.get(id);
+    if (job?.state === "running") {
+      const drawn = Object.fromEntries([...points].map(([series, values]) => [series, changes(values)]));
+      charts.push(...runningCharts(`${job.name || id}, ${job.progress?.pass ?? ""}`, drawn));
+    } else {
+      curves.delete(id);
+    }
+  }
+  $("running").replaceChildren(...charts);
+}
+
+// What was told of the step before its first event that this page saw.
+async function catchUp({ job, step, done }) {
+  try {
+    await replay(job, (kind, event) => {
+      if (kind !== "progress" || event.step < step) {
+        return false;
+      }
+      if (curves.get(job)?.step === event.step) {
+        keepFigures({ ...event, job });
+      }
+      return event.step > step || event.done >= done;
+    });
+  } catch { /* all is told */ }
+  showRunning();
+}
+
 const rank = (job) => (job.state === "running" ? 0 : job.state === "queued" ? 1 : 2);
 
 function byInterest(a, b) {
@@ -94,6 +146,7 @@ function showJobs() {
   $("jobs").replaceChildren(...[...jobs.values()].sort(byInterest).map(jobRow));
   $("jobs-empty").hidden = jobs.size > 0;
   $("jobs-more").hidden = olderCursor === null;
+  showRunning();
 }
 
 async function loadJobs(cursor) {
@@ -127,6 +180,12 @@ function onEvent(kind, event) {
     job.state = "running";
     const row = $(job.id);
     row?.replaceChild(progressCell(job), row.children[2]);
+    const known = curves.has(job.id);
+    keepFigures(event);
+    if (!known && event.figures) {
+      catchUp(event);
+    }
+    showRunning();
   } else if (event.job) {
     loadJob(event.job).catch(fail);
   }

@@ -38,7 +38,7 @@ function axes(x, y, place) {
 }
 
 // series: [name, [[x, y], …]]; points without a value are left out. Returns null without any point.
-export function lineChart(title, series, unit) {
+function lineChart(title, series, unit, when = "at the end") {
   const lines = series
     .map(([name, points]) => [name, points.filter((point) => Number.isFinite(point[1]))])
     .filter(([, points]) => points.length > 0);
@@ -65,7 +65,7 @@ export function lineChart(title, series, unit) {
   legend.append(...lines.map(([name, points], i) => {
     const item = document.createElement("li");
     item.className = `line-${i % COLOURS}`;
-    item.append(`${name}: ${short(points.at(-1)[1])} at the end`);
+    item.append(`${name}: ${short(points.at(-1)[1])} ${when}`);
     return item;
   }));
   figure.append(caption, drawn, legend);
@@ -73,14 +73,18 @@ export function lineChart(title, series, unit) {
 }
 
 // Curves of the same quantity share a chart: loss with validation_loss.
-function trainingCharts(step) {
+function curveCharts(title, curves, unit, when) {
   const kinds = new Map();
-  for (const [name, points] of Object.entries(step.curves ?? {})) {
+  for (const [name, points] of Object.entries(curves)) {
     const kind = name.replace(/^validation_/, "");
     kinds.set(kind, [...(kinds.get(kind) ?? []), [name, points]]);
   }
-  return [...kinds].map(([kind, series]) => lineChart(`${step.pass}: ${kind.replaceAll("_", " ")}`, series, "by step"));
+  return [...kinds].map(([kind, series]) => lineChart(`${title}: ${kind.replaceAll("_", " ")}`, series, unit, when))
+    .filter((chart) => chart !== null);
 }
+
+// Of a pass that runs; curves as in a report, but by samples.
+export const runningCharts = (title, curves) => curveCharts(title, curves, "by sample", "now");
 
 // Notes whose figures are accuracy_10, accuracy_20, … are of one group each.
 function sensitivityChart(step) {
@@ -104,6 +108,6 @@ function sensitivityChart(step) {
 
 export function chartsOf(report) {
   return report.steps
-    .flatMap((step) => [...trainingCharts(step), sensitivityChart(step)])
+    .flatMap((step) => [...curveCharts(step.pass, step.curves ?? {}, "by step"), sensitivityChart(step)])
     .filter((chart) => chart !== null);
 }

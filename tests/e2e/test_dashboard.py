@@ -95,6 +95,32 @@ def test_training_and_sensitivity_are_drawn(daemon, fashion, browser):
     until(browser, lambda b: not text_of(b, "#charts figcaption"))
 
 
+def test_a_running_training_draws_its_curve_as_it_goes_also_for_who_comes_late(daemon, fashion, browser):
+    prepare(daemon, fashion)
+    job = daemon.submit({
+        "name": "long", "model": "mlp", "data": {"train": "all"},
+        "pipeline": [{"pass": "finetune", "epochs": 2000, "batch_size": 128, "learning_rate": 1e-5}]})
+
+    def points(caption):
+        return browser.execute_script("""
+            const figure = [...document.querySelectorAll('#running figure')]
+                .find(f => f.querySelector('figcaption').textContent === arguments[0]);
+            return figure ? figure.querySelector('polyline').points.length : 0""", caption)
+
+    until(browser, lambda b: "accuracy" in (daemon.get(f"/v1/jobs/{job}").json().get("progress") or {}).get("figures", {}))
+    browser.get(daemon.url)
+    loss, accuracy = "long, finetune: loss (by sample)", "long, finetune: accuracy (by sample)"
+    until(browser, lambda b: points(loss) > 3 and points(accuracy) >= 1)
+    first = text_of(browser, "#running .axis ~ text:nth-of-type(3)")
+    assert first and float(first[0]) < 9000, "the curve begins before the page came"
+    seen = points(loss)
+    until(browser, lambda b: points(loss) > seen + 3)
+    assert any(text.endswith(" now") for text in text_of(browser, "#running li"))
+    assert daemon.request("POST", f"/v1/jobs/{job}/cancel").status in (200, 202)
+    until(browser, lambda b: text_of(b, "#running figure") == [])
+    assert complaints(browser) == []
+
+
 def test_names_from_strangers_are_text(daemon, browser, tmp_path):
     evil = "<img src=x onerror=document.title='owned'>"
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
