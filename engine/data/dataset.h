@@ -6,6 +6,7 @@
 #define SHR_DATA_DATASET_H
 
 #include "core/tensor.h"
+#include "data/augment.h"
 #include "graph/graph.h"
 #include "shrink.h"
 
@@ -48,5 +49,13 @@ int shr_feed_fill(const struct shr_feed *feed, int64_t first, int64_t count,
 int shr_feed_fill_list(const struct shr_feed *feed, const int64_t *samples, int64_t count,
                        struct shr_tensor *const *inputs, size_t n_inputs,
                        struct shr_err *err) SHR_MUSTCHECK;
+
+/* From now on, images are augmented in epochs from 0 on, and the feed is of one thread. An image is
+ * an array of float32 inputs of (N, C, H, W) or (N, H, W). INVALID when there is none, or when a
+ * shift is larger than an image. */
+int shr_feed_augment(struct shr_feed *feed, const struct shr_augment *augment,
+                     struct shr_err *err) SHR_MUSTCHECK;
+/* -1, the first: images come as they are. */
+void shr_feed_set_epoch(struct shr_feed *feed, int64_t epoch);
 
 #endif

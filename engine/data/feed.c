@@ -22,12 +22,16 @@ struct link {
     bool is_copy;               /* the bytes are the same on both sides */
     float *table;               /* (tables, 256) what bytes become, or NULL */
     size_t step_table;          /* 0 = one table for all channels, else 256 */
+    struct shr__image image;    /* when it is one that is augmented; else 0 channels */
+    float *plain;               /* (C, H, W) of it, before that */
 };
 
 struct shr_feed {
     const struct shr_dataset *data;
     size_t n;
     struct link *links;
+    struct shr_augment augment;
+    int64_t epoch; /* of it; -1 = none */
 };
 
 /* ── Which array feeds which input ──────────────────────────────────────────────────────────── */
@@ -248,6 +252,7 @@ int shr_feed_new(const struct shr_dataset *data, const struct shr_model *model,
         goto out;
     }
     feed->data = data;
+    feed->epoch = -1;
     feed->n = list_inputs(model, inputs);
     for (size_t i = 0; i < feed->n; i++) {
         feed->links[i].input = inputs[i];
@@ -271,6 +276,8 @@ void shr_feed_free(struct shr_feed *feed)
     if (feed != NULL) {
         for (size_t i = 0; feed->links != NULL && i < feed->n; i++) {
             shr_mem_free(feed->links[i].table);
+            shr_mem_free(feed->links[i].image.empty);
+            shr_mem_free(feed->links[i].plain);
         }
         shr_mem_free(feed->links);
         shr_mem_free(feed);
@@ -308,6 +315,74 @@ int shr_feed_types(const struct shr_feed *feed, int64_t batch, struct shr_type *
     }
     *ret = types;
     return SHR_OK;
+}
+
+/* ── Augmentation ───────────────────────────────────────────────────────────────────────────── */
+
+/* What the array is, or what the model takes rows of features for. */
+static bool find_image(const struct shr_feed *feed, struct link *k)
+{
+    const struct shr_tensor *t = &k->array->tensor;
+    const struct shr_type *type = &k->input->type;
+    const bool own = t->rank == 3 || t->rank == 4;
+    const int rank = own ? t->rank : type->rank;
+    if (type->dtype != SHR_DTYPE_F32 || (rank != 3 && rank != 4)) {
+        return false;
+    }
+    int64_t dim[4] = {1, 1, 1, 1}, all = 1;
+    for (int d = 1; d < rank; d++) {
+        dim[4 - rank + d] = own ? seen_dim(feed, k, d) : type->dim[d];
+        all *= dim[4 - rank + d] > 0 ? dim[4 - rank + d] : 1;
+    }
+    k->image = (struct shr__image){.channels = dim[1], .height = dim[2], .width = dim[3]};
+    return all == k->channels * k->plane && dim[1] > 0 && dim[2] > 0 && dim[3] > 0;
+}
+
+static int make_image(struct link *k, const struct shr_augment *augment, struct shr_err *err)
+{
+    struct shr__image *m = &k->image;
+    if (augment->shift >= m->height || augment->shift >= m->width) {
+        return shr_err_set(err, SHR_ERR_INVALID,
+                           "augment.shift: %" PRId64 " is too much for images of %" PRId64
+                           " x %" PRId64 " pixels",
+                           augment->shift, m->height, m->width);
+    }
+    m->empty = shr_mem_new((size_t)m->channels, sizeof *m->empty);
+    k->plain = shr_mem_new((size_t)(k->channels * k->plane), sizeof *k->plain);
+    if (m->empty == NULL || k->plain == NULL) {
+        return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for the augmentation of images");
+    }
+    for (int64_t c = 0; c < m->channels; c++) {
+        m->empty[c] = k->is_copy ? 0 : normalized(k, 0, m->channels == k->channels ? (size_t)c : 0);
+    }
+    return SHR_OK;
+}
+
+int shr_feed_augment(struct shr_feed *feed, const struct shr_augment *augment, struct shr_err *err)
+{
+    bool found = false;
+    for (size_t i = 0; i < feed->n; i++) {
+        struct link *k = &feed->links[i];
+        if (!find_image(feed, k)) {
+            k->image = (struct shr__image){0};
+            continue;
+        }
+        found = true;
+        int code = make_image(k, augment, err);
+        if (code != SHR_OK) {
+            return code;
+        }
+    }
+    feed->augment = *augment;
+    return found ? SHR_OK
+                 : shr_err_set(err, SHR_ERR_INVALID,
+                               "augment: no array is of images, (N, H, W) or (N, C, H, W), for a "
+                               "float32 input");
+}
+
+void shr_feed_set_epoch(struct shr_feed *feed, int64_t epoch)
+{
+    feed->epoch = epoch;
 }
 
 /* ── Filling ────────────────────────────────────────────────────────────────────────────────── */
@@ -444,12 +519,29 @@ static int sample_to_integer(const struct link *k, int64_t base, struct shr_tens
     return 0;
 }
 
-static int fill_row(const struct link *k, int64_t sample, struct shr_tensor *out, int64_t row,
-                    struct shr_err *err)
+static void fill_image(const struct shr_feed *feed, const struct link *k, int64_t sample,
+                       float *out)
+{
+    const int64_t elements = k->channels * k->plane, from = sample * elements;
+    const float *plain = k->plain;
+    if (k->is_copy) {
+        plain = (const float *)k->array->tensor.data + from;
+    } else {
+        sample_to_f32(k, from, k->plain);
+    }
+    shr__augment(&feed->augment, feed->epoch, sample, &k->image, plain, out);
+}
+
+static int fill_row(const struct shr_feed *feed, const struct link *k, int64_t sample,
+                    struct shr_tensor *out, int64_t row, struct shr_err *err)
 {
     int64_t elements = k->channels * k->plane;
     int64_t from = sample * elements;
     int64_t to = row * elements;
+    if (feed->epoch >= 0 && k->image.channels > 0) {
+        fill_image(feed, k, sample, (float *)out->data + to);
+        return 0;
+    }
     if (k->is_copy) {
         size_t size = shr_dtype_size(out->dtype);
         memcpy((char *)out->data + (size_t)to * size,
@@ -489,7 +581,7 @@ static int fill_input(const struct shr_feed *feed, const struct link *k, const i
                                "sample %" PRId64 " is not in [0, %" PRId64 ")", sample,
                                feed->data->samples);
         }
-        int code = fill_row(k, sample, out, row, err);
+        int code = fill_row(feed, k, sample, out, row, err);
         if (code != 0) {
             return code;
         }

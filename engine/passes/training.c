@@ -35,6 +35,11 @@ void shr_training_opts(struct shr_fit_opts *o, const struct shr_arg *a,
     o->drop = a[ARG_STEP_FACTOR].f;
     o->validate = a[ARG_VALIDATE].f;
     o->patience = a[ARG_PATIENCE].i;
+    o->augment = (struct shr_augment){
+        .shift = a[ARG_SHIFT].i,
+        .flip = a[ARG_FLIP].b,
+        .crop = a[ARG_CROP].f,
+    };
     o->max_memory = (size_t)a[ARG_MAX_MEMORY].i;
     if (o->max_memory == 0 && call->ctx != NULL) {
         o->max_memory = call->ctx->max_memory;
@@ -86,7 +91,9 @@ void shr_training_report(struct shr_report *report, const struct shr_fit_opts *o
                                (long long)r->resumed_step);
         shr_note_figure(note, "resumed_step", (double)r->resumed_step);
     }
-    if (o->teacher != NULL && !r->teacher_kept) {
+    if (o->teacher != NULL && shr_augment_any(&o->augment)) {
+        shr_report_note(report, SHR_NOTE_DONE, "", "the teacher saw the same augmented images");
+    } else if (o->teacher != NULL && !r->teacher_kept) {
         shr_report_note(report, SHR_NOTE_WARNING, "",
                         "what the teacher says did not fit into the memory and was computed for "
                         "every batch");

@@ -34,13 +34,19 @@ extern const char *const shr_training_optimizers[], *const shr_training_schedule
      "Share of the samples held back; the weights of the best epoch on them are kept"},            \
     {"patience", SHR_PARAM_INT, "0", 0, 1e6, NULL,                                                 \
      "Epochs without a better one after which training stops; 0 means never"},                     \
+    {"augment.shift", SHR_PARAM_INT, "0", 0, 1e4, NULL,                                            \
+     "Images are moved by up to so many pixels, newly in every epoch"},                            \
+    {"augment.flip", SHR_PARAM_BOOL, "false", 0, 0, NULL, "Half of the images are mirrored"},      \
+    {"augment.crop", SHR_PARAM_FLOAT, "0", 0, 0.9, NULL,                                           \
+     "Up to this share of both sides is cut away, and what remains enlarged"},                     \
     {"max_memory", SHR_PARAM_BYTES, "0", 0, 0, NULL,                                               \
      "For what the teacher said of every sample; 0 means the limit of the job"}
 /* clang-format on */
 #define SHR_ARGS_TRAINING                                                                          \
     ARG_EPOCHS, ARG_BATCH_SIZE, ARG_OPTIMIZER, ARG_LEARNING_RATE, ARG_MOMENTUM, ARG_NESTEROV,      \
         ARG_SCHEDULE, ARG_WARMUP, ARG_STEP_EVERY, ARG_STEP_FACTOR, ARG_WEIGHT_DECAY,               \
-        ARG_CLIP_NORM, ARG_LOSS, ARG_LABEL_SMOOTHING, ARG_VALIDATE, ARG_PATIENCE, ARG_MAX_MEMORY
+        ARG_CLIP_NORM, ARG_LOSS, ARG_LABEL_SMOOTHING, ARG_VALIDATE, ARG_PATIENCE, ARG_SHIFT,       \
+        ARG_FLIP, ARG_CROP, ARG_MAX_MEMORY
 
 /* first: the value of epochs; the others follow. */
 void shr_training_opts(struct shr_fit_opts *ret, const struct shr_arg *first,

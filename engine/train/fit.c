@@ -117,6 +117,21 @@ static int make_trainer(struct shr__fit *f, struct shr_err *err)
     return shr_trainer_init(&f->trainer, f->model, &opts, err);
 }
 
+/* NULL = none */
+static const struct shr_augment *augment_of(struct shr__fit *f)
+{
+    f->augment = f->opts->augment;
+    f->augment.seed = f->ctx == NULL ? 0 : f->ctx->seed;
+    return shr_augment_any(&f->augment) ? &f->augment : NULL;
+}
+
+static int make_feed(struct shr__fit *f, struct shr_err *err)
+{
+    const struct shr_augment *augment = augment_of(f);
+    int rc = shr_feed_new(f->opts->data, f->model, &f->feed, err);
+    return rc == SHR_OK && augment != NULL ? shr_feed_augment(f->feed, augment, err) : rc;
+}
+
 static int make_teacher(struct shr__fit *f, struct shr_err *err)
 {
     const char *names[SHR_TEACHER_VALUES] = {shr_loss_logits(f->opts->teacher)};
@@ -126,9 +141,9 @@ static int make_teacher(struct shr__fit *f, struct shr_err *err)
     if (names[0] == NULL) {
         return shr_err_set(err, SHR_ERR_INVALID, "the teacher has no output");
     }
-    int rc =
-        shr_teacher_init(&f->teacher, f->opts->teacher, f->opts->data, names,
-                         1 + f->opts->loss.n_hints, f->batch, f->opts->max_memory, f->ctx, err);
+    int rc = shr_teacher_init(&f->teacher, f->opts->teacher, f->opts->data, names,
+                              1 + f->opts->loss.n_hints, f->batch, f->opts->max_memory,
+                              augment_of(f), f->ctx, err);
     f->has_teacher = rc == SHR_OK;
     f->result.teacher_kept = f->has_teacher && f->teacher.kept[0] != NULL;
     return rc;
@@ -191,7 +206,7 @@ static int set_up(struct shr__fit *f, struct shr_err *err)
         return shr_err_set(err, SHR_ERR_INVALID, "the dataset has no labels to learn from");
     }
     int rc = split(f, err);
-    rc = rc == SHR_OK ? shr_feed_new(o->data, f->model, &f->feed, err) : rc;
+    rc = rc == SHR_OK ? make_feed(f, err) : rc;
     rc = rc == SHR_OK ? make_trainer(f, err) : rc;
     struct shr_lane *lane;
     rc = rc == SHR_OK ? shr_trainer_lane(&f->trainer, f->batch, true, &lane, err) : rc;
@@ -216,10 +231,13 @@ static int set_up(struct shr__fit *f, struct shr_err *err)
 static int fill(struct shr__fit *f, struct shr_lane *lane, const int64_t *samples,
                 struct shr_err *err)
 {
+    const int64_t epoch = lane->trains ? (int64_t)f->result.n_epochs : -1;
+    shr_feed_set_epoch(f->feed, epoch);
     int rc = shr_feed_fill_list(f->feed, samples, lane->rows, lane->inputs, lane->n_inputs, err);
     if (rc == SHR_OK && f->has_teacher) {
         struct shr_tensor *to[SHR_TEACHER_VALUES] = {lane->teacher};
         memcpy(&to[1], lane->hints, sizeof lane->hints);
+        shr_feed_set_epoch(f->teacher.feed, epoch);
         rc = shr_teacher_fill(&f->teacher, samples, lane->rows, to, f->ctx, err);
     }
     for (int64_t i = 0; i < lane->rows && lane->labels != NULL; i++) {

@@ -20,6 +20,7 @@ struct shr_fit_opts {
     enum shr_schedule_kind schedule;
     double lr, warmup, drop_every, drop; /* as in struct shr_schedule, in epochs */
     double validate;                     /* share of the samples held back */
+    struct shr_augment augment;          /* of what is trained on; its seed is the context's */
     int64_t patience;                    /* epochs that may pass without a better one; 0 = all */
     bool keep_zeros;
     size_t max_memory; /* of what the teacher said; 0 = any */

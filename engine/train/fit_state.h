@@ -16,6 +16,7 @@ struct shr__fit {
     const struct shr_ctx *ctx;
     struct shr_model *model; /* a copy of the caller's, whose weights are trained */
     struct shr_feed *feed;
+    struct shr_augment augment;
     struct shr_trainer trainer;
     struct shr_teacher teacher;
     bool has_teacher, has_labels;

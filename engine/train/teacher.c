@@ -95,8 +95,8 @@ static int keep(struct shr_teacher *t, size_t max_memory, const struct shr_ctx *
 
 int shr_teacher_init(struct shr_teacher *ret, const struct shr_model *model,
                      const struct shr_dataset *data, const char *const *names, size_t n,
-                     int64_t rows, size_t max_memory, const struct shr_ctx *ctx,
-                     struct shr_err *err)
+                     int64_t rows, size_t max_memory, const struct shr_augment *augment,
+                     const struct shr_ctx *ctx, struct shr_err *err)
 {
     struct shr_teacher t = {.model = model, .data = data, .n_values = n, .rows = rows};
     int rc = shr_feed_new(data, model, &t.feed, err);
@@ -106,7 +106,9 @@ int shr_teacher_init(struct shr_teacher *ret, const struct shr_model *model,
     if (rc == SHR_OK) {
         rc = find_values(&t, names, err);
     }
-    if (rc == SHR_OK) {
+    if (rc == SHR_OK && augment != NULL) {
+        rc = shr_feed_augment(t.feed, augment, err);
+    } else if (rc == SHR_OK) {
         rc = keep(&t, max_memory, ctx, err);
     }
     if (rc != SHR_OK) {

@@ -24,11 +24,12 @@ struct shr_teacher {
     float *kept[SHR_TEACHER_VALUES];  /* (samples, width), or NULL */
 };
 
-/* names: values of the model. What is kept takes at most max_memory bytes; 0 = any number. */
+/* names: values of the model. What is kept takes at most max_memory bytes; 0 = any number. With
+ * augment, which may be NULL, nothing is: its feed is to be told the epoch before each fill. */
 int shr_teacher_init(struct shr_teacher *ret, const struct shr_model *model,
                      const struct shr_dataset *data, const char *const *names, size_t n,
-                     int64_t rows, size_t max_memory, const struct shr_ctx *ctx,
-                     struct shr_err *err) SHR_MUSTCHECK;
+                     int64_t rows, size_t max_memory, const struct shr_augment *augment,
+                     const struct shr_ctx *ctx, struct shr_err *err) SHR_MUSTCHECK;
 /* Writes every value of these samples, at most as many as rows, into to (float32, samples first).
  */
 int shr_teacher_fill(struct shr_teacher *t, const int64_t *samples, int64_t n,

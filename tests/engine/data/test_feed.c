@@ -248,9 +248,193 @@ static void open_dims_of_a_model_take_those_of_the_array(void **state)
     shr_dataset_free(data);
 }
 
+/* ── Augmentation ───────────────────────────────────────────────────────────────────────────── */
+
+enum { IMAGES = 64, HIGH = 3, WIDE = 4, PIXELS = HIGH * WIDE };
+
+struct images { /* of bytes; a pixel without light is -1 */
+    struct shr_dataset *data;
+    struct shr_model *model;
+    struct shr_feed *feed;
+    float plain[IMAGES][PIXELS], seen[IMAGES][PIXELS];
+};
+
+static void read_images(struct images *m, int64_t epoch, float to[IMAGES][PIXELS])
+{
+    struct shr_tensor t;
+    struct shr_tensor *inputs[] = {&t};
+    assert_int_equal(shr_tensor_new(SHR_DTYPE_F32, 4, (int64_t[]){IMAGES, 1, HIGH, WIDE}, &t, NULL),
+                     0);
+    shr_feed_set_epoch(m->feed, epoch);
+    assert_int_equal(shr_feed_fill(m->feed, 0, IMAGES, inputs, 1, NULL), 0);
+    memcpy(to, t.data, sizeof m->plain);
+    shr_tensor_finish(&t);
+}
+
+/* As they are, and as they are in epoch 0. */
+static void make_images(struct images *m, const struct shr_augment *augment)
+{
+    unsigned char pixels[IMAGES][PIXELS];
+    struct shr_err err = {0};
+    const double mean = 1;
+    for (int i = 0; i < IMAGES; i++) {
+        for (int p = 0; p < PIXELS; p++) {
+            pixels[i][p] = (unsigned char)((i * PIXELS + p) * 7 % 251 + 1);
+        }
+    }
+    m->data = dataset("|u1", "(64, 3, 4)", pixels, sizeof pixels,
+                      &(struct shr_dataset_opts){.scale = 1, .mean = &mean, .n_mean = 1});
+    m->model = model(SHR_DTYPE_F32, 4, (int64_t[]){-1, 1, HIGH, WIDE}, NULL);
+    assert_int_equal(shr_feed_new(m->data, m->model, &m->feed, &err), 0);
+    if (shr_feed_augment(m->feed, augment, &err) != 0) {
+        fail_msg("%s", err.msg);
+    }
+    read_images(m, -1, m->plain);
+    read_images(m, 0, m->seen);
+    for (int i = 0; i < IMAGES; i++) {
+        for (int p = 0; p < PIXELS; p++) {
+            assert_true(m->plain[i][p] == (float)pixels[i][p] - 1);
+        }
+    }
+}
+
+static void free_images(struct images *m)
+{
+    shr_feed_free(m->feed);
+    shr_model_free(m->model);
+    shr_dataset_free(m->data);
+}
+
+/* Is the image this one, moved by so much? */
+static bool is_moved(const float *seen, const float *plain, int dy, int dx)
+{
+    bool same = true;
+    for (int y = 0; y < HIGH; y++) {
+        for (int x = 0; x < WIDE; x++) {
+            const int from_y = y - dy, from_x = x - dx;
+            const bool inside = from_y >= 0 && from_x >= 0 && from_y < HIGH && from_x < WIDE;
+            same = same && seen[y * WIDE + x] == (inside ? plain[from_y * WIDE + from_x] : -1.0f);
+        }
+    }
+    return same;
+}
+
+static void a_shifted_image_has_empty_pixels_at_its_edge(void **state)
+{
+    (void)state;
+    struct images m;
+    int found[3][3] = {{0}}, kinds = 0;
+    make_images(&m, &(struct shr_augment){.shift = 1, .seed = 5});
+    for (int i = 0; i < IMAGES; i++) {
+        int matches = 0;
+        for (int k = 0; k < 9; k++) {
+            const bool is = is_moved(m.seen[i], m.plain[i], k / 3 - 1, k % 3 - 1);
+            kinds += is && found[k / 3][k % 3]++ == 0;
+            matches += is;
+        }
+        assert_int_equal(matches, 1);
+    }
+    assert_int_equal(kinds, 9);
+    free_images(&m);
+}
+
+static void half_of_the_images_are_mirrored(void **state)
+{
+    (void)state;
+    struct images m;
+    int mirrored = 0;
+    make_images(&m, &(struct shr_augment){.flip = true});
+    for (int i = 0; i < IMAGES; i++) {
+        const bool flipped = m.seen[i][0] != m.plain[i][0];
+        for (int p = 0; p < PIXELS; p++) {
+            const int from = flipped ? p / WIDE * WIDE + WIDE - 1 - p % WIDE : p;
+            assert_true(m.seen[i][p] == m.plain[i][from]);
+        }
+        mirrored += flipped;
+    }
+    assert_in_range(mirrored, 20, 44);
+    free_images(&m);
+}
+
+static void a_cropped_image_is_enlarged(void **state)
+{
+    (void)state;
+    struct images m;
+    int changed = 0;
+    make_images(&m, &(struct shr_augment){.crop = 0.5});
+    for (int i = 0; i < IMAGES; i++) {
+        float least = m.plain[i][0], most = least;
+        for (int p = 0; p < PIXELS; p++) {
+            least = m.plain[i][p] < least ? m.plain[i][p] : least;
+            most = m.plain[i][p] > most ? m.plain[i][p] : most;
+        }
+        for (int p = 0; p < PIXELS; p++) { /* nothing comes in from outside */
+            assert_true(m.seen[i][p] >= least - 1e-4f && m.seen[i][p] <= most + 1e-4f);
+        }
+        changed += memcmp(m.seen[i], m.plain[i], sizeof m.plain[i]) != 0;
+    }
+    assert_int_equal(changed, IMAGES);
+    free_images(&m);
+}
+
+static void an_augmented_image_depends_on_seed_epoch_and_sample_alone(void **state)
+{
+    (void)state;
+    const struct shr_augment augment = {.shift = 2, .flip = true, .crop = 0.3, .seed = 9};
+    struct shr_augment other = augment;
+    struct images m, n;
+    static float again[IMAGES][PIXELS];
+    struct shr_tensor t;
+    struct shr_tensor *inputs[] = {&t};
+    other.seed++;
+    make_images(&m, &augment);
+    make_images(&n, &other);
+    assert_memory_not_equal(m.seen, n.seen, sizeof m.seen);
+    read_images(&m, 1, again);
+    assert_memory_not_equal(m.seen, again, sizeof again);
+    read_images(&m, 0, again);
+    assert_memory_equal(m.seen, again, sizeof again);
+    assert_int_equal(shr_tensor_new(SHR_DTYPE_F32, 4, (int64_t[]){2, 1, HIGH, WIDE}, &t, NULL), 0);
+    assert_int_equal(shr_feed_fill_list(m.feed, (int64_t[]){40, 3}, 2, inputs, 1, NULL), 0);
+    assert_memory_equal(t.data, m.seen[40], sizeof m.seen[40]);
+    assert_memory_equal((float *)t.data + PIXELS, m.seen[3], sizeof m.seen[3]);
+    shr_tensor_finish(&t);
+    free_images(&m);
+    free_images(&n);
+}
+
+static void what_is_no_image_is_not_augmented(void **state)
+{
+    (void)state;
+    const float rows[] = {1, 2, 3, 4, 5, 6};
+    const struct {
+        const char *shape, *message;
+    } cases[] = {{"(3, 2)", "augment: no array is of images, (N, H, W) or (N, C, H, W), for a "
+                            "float32 input"},
+                 {"(3, 1, 2)", "augment.shift: 1 is too much for images of 1 x 2 pixels"}};
+    for (int i = 0; i < 2; i++) {
+        struct shr_dataset *data = dataset("<f4", cases[i].shape, rows, sizeof rows, NULL);
+        struct shr_model *m = model(SHR_DTYPE_F32, 2, (int64_t[]){-1, 2}, NULL);
+        struct shr_feed *feed;
+        struct shr_err err = {0};
+        assert_int_equal(shr_feed_new(data, m, &feed, &err), 0);
+        assert_int_equal(shr_feed_augment(feed, &(struct shr_augment){.shift = 1}, &err),
+                         SHR_ERR_INVALID);
+        assert_string_equal(err.msg, cases[i].message);
+        shr_feed_free(feed);
+        shr_model_free(m);
+        shr_dataset_free(data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_shifted_image_has_empty_pixels_at_its_edge),
+        cmocka_unit_test(half_of_the_images_are_mirrored),
+        cmocka_unit_test(a_cropped_image_is_enlarged),
+        cmocka_unit_test(an_augmented_image_depends_on_seed_epoch_and_sample_alone),
+        cmocka_unit_test(what_is_no_image_is_not_augmented),
         cmocka_unit_test(bytes_become_pixels_over_255_as_float_division_gives_them),
         cmocka_unit_test(floats_pass_unchanged_and_a_short_batch_repeats_its_last_row),
         cmocka_unit_test(listed_samples_come_in_the_order_of_the_list),

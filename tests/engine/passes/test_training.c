@@ -25,13 +25,13 @@ struct world {
 
 static struct world world;
 
-static struct shr_dataset *load(size_t n_arrays)
+static struct shr_dataset *load_as(size_t n_arrays, bool images)
 {
     const struct shr_view arrays[] = {
         {.name = "x",
          .dtype = SHR_DTYPE_F32,
-         .rank = 2,
-         .dim = {SAMPLES, FEATURES},
+         .rank = images ? 3 : 2,
+         .dim = {SAMPLES, images ? 2 : FEATURES, FEATURES / 2},
          .data = world.x,
          .bytes = sizeof world.x},
         {.name = "labels",
@@ -53,6 +53,11 @@ static struct shr_dataset *load(size_t n_arrays)
     }
     shr_buf_finish(&file);
     return data;
+}
+
+static struct shr_dataset *load(size_t n_arrays)
+{
+    return load_as(n_arrays, false);
 }
 
 static struct shr_model *network(int64_t hidden, uint64_t seed)
@@ -339,6 +344,55 @@ static void a_teacher_that_does_not_fit_is_asked_again(void **state)
     assert_same_weights(m[0], m[1], true);
     shr_model_free(m[0]);
     shr_model_free(m[1]);
+}
+
+/* The samples as images of 2 x 3 pixels. */
+static void augmented_images_are_seen_by_teacher_and_student(void **state)
+{
+    (void)state;
+    struct shr_dataset *images = load_as(2, true);
+    struct shr_model *m[4];
+    for (int i = 0; i < 4; i++) {
+        struct job j = {"finetune",
+                        ARGUMENTS("labels", i < 2 ? "false" : "true", "epochs", "2", "augment.flip",
+                                  i == 3 ? "false" : "true", "augment.shift", i == 3 ? "0" : "1"),
+                        .data = images, .ctx = {.seed = 5}};
+        m[i] = must(&j);
+        if (i < 2) { /* it is its own teacher, and says the same of the same image */
+            assert_true(figure(&j, "loss") < 1e-5);
+        }
+        shr_report_finish(&j.report);
+    }
+    assert_same_weights(m[0], m[1], true);
+    assert_same_weights(m[2], m[3], false);
+    for (int i = 0; i < 4; i++) {
+        shr_model_free(m[i]);
+    }
+    shr_dataset_free(images);
+    must_fail((struct job){"finetune", ARGUMENTS("epochs", "1", "augment.flip", "true")},
+              SHR_ERR_INVALID,
+              "finetune: augment: no array is of images, (N, H, W) or (N, C, H, W), for a float32 "
+              "input");
+}
+
+static void labels_and_the_original_are_learned_from_together(void **state)
+{
+    (void)state;
+    struct shr_model *weak = network(8, 4);
+    struct job j = {"finetune",
+                    ARGUMENTS("alpha", "0.8", "temperature", "2", "epochs", "40", "batch_size",
+                              "32", "learning_rate", "0.01"),
+                    .model = weak, .original = world.teacher};
+    struct shr_model *m = must(&j);
+    const double with = agreement(m, world.teacher);
+    shr_model_free(m);
+    shr_report_finish(&j.report);
+    j.arguments = ARGUMENTS("epochs", "40", "batch_size", "32", "learning_rate", "0.01");
+    m = must(&j);
+    assert_true(with > agreement(m, world.teacher) + 0.1);
+    shr_model_free(m);
+    shr_report_finish(&j.report);
+    shr_model_free(weak);
 }
 
 static void zero_weights_stay_zero(void **state)
@@ -645,6 +699,8 @@ int main(void)
         cmocka_unit_test(hinted_values_become_alike),
         cmocka_unit_test(the_same_seed_gives_the_same_bits),
         cmocka_unit_test(a_teacher_that_does_not_fit_is_asked_again),
+        cmocka_unit_test(augmented_images_are_seen_by_teacher_and_student),
+        cmocka_unit_test(labels_and_the_original_are_learned_from_together),
         cmocka_unit_test(zero_weights_stay_zero),
         cmocka_unit_test(without_labels_it_learns_from_the_original),
         cmocka_unit_test(training_stops_when_nothing_gets_better),
