@@ -85,6 +85,13 @@ void shr_training_report(struct shr_report *report, const struct shr_fit_opts *o
     shr_note_figure(note, "steps", (double)r->steps);
     shr_note_figure(note, "held_back", (double)r->held_back);
     shr_note_figure(note, "seconds", r->seconds);
+    if (r->part < r->batch) {
+        note = shr_report_note(report, SHR_NOTE_WARNING, "",
+                               "steps of %lld samples were computed in parts of %lld, since more "
+                               "did not fit into the memory",
+                               (long long)r->batch, (long long)r->part);
+        shr_note_figure(note, "samples_at_once", (double)r->part);
+    }
     if (r->resumed) {
         note = shr_report_note(report, SHR_NOTE_DONE, "",
                                "training went on from a checkpoint, after step %lld",

@@ -142,7 +142,7 @@ static int make_teacher(struct shr__fit *f, struct shr_err *err)
         return shr_err_set(err, SHR_ERR_INVALID, "the teacher has no output");
     }
     int rc = shr_teacher_init(&f->teacher, f->opts->teacher, f->opts->data, names,
-                              1 + f->opts->loss.n_hints, f->batch, f->opts->max_memory,
+                              1 + f->opts->loss.n_hints, f->part, f->opts->max_memory,
                               augment_of(f), f->ctx, err);
     f->has_teacher = rc == SHR_OK;
     f->result.teacher_kept = f->has_teacher && f->teacher.kept[0] != NULL;
@@ -197,6 +197,30 @@ static void set_schedule(struct shr__fit *f)
     };
 }
 
+/* Batches that do not fit into the memory are computed in halves, quarters, … */
+static int find_part(struct shr__fit *f, struct shr_lane **ret, struct shr_err *err)
+{
+    int rc = SHR_ERR_LIMIT;
+    for (f->part = f->batch; rc == SHR_ERR_LIMIT; f->part = (f->part + 1) / 2) {
+        rc = shr_trainer_lane(&f->trainer, f->part, true, ret, err);
+        if (rc != SHR_ERR_LIMIT) {
+            break;
+        }
+        if (f->trainer.n_states > 0) {
+            shr_err_prefix(
+                err, "batch_size %lld, which running means need whole: ", (long long)f->batch);
+            return rc;
+        }
+        if (f->part == 1) {
+            shr_err_prefix(err, "training with one sample at a time: ");
+            return rc;
+        }
+    }
+    f->result.batch = f->batch;
+    f->result.part = f->part;
+    return rc;
+}
+
 static int set_up(struct shr__fit *f, struct shr_err *err)
 {
     const struct shr_fit_opts *o = f->opts;
@@ -209,7 +233,7 @@ static int set_up(struct shr__fit *f, struct shr_err *err)
     rc = rc == SHR_OK ? make_feed(f, err) : rc;
     rc = rc == SHR_OK ? make_trainer(f, err) : rc;
     struct shr_lane *lane;
-    rc = rc == SHR_OK ? shr_trainer_lane(&f->trainer, f->batch, true, &lane, err) : rc;
+    rc = rc == SHR_OK ? find_part(f, &lane, err) : rc;
     if (rc == SHR_OK && o->teacher != NULL) {
         rc = make_teacher(f, err);
     }
@@ -260,12 +284,10 @@ static int fail_nan(const struct shr__fit *f, double loss, size_t epoch, struct 
                        name == NULL ? "" : name);
 }
 
-static int run_batch(struct shr__fit *f, const int64_t *samples, int64_t n, bool trains,
-                     struct shr__fit_sums *sums, struct shr_err *err)
+static int run_part(struct shr__fit *f, struct shr_lane *lane, const int64_t *samples,
+                    struct shr__fit_sums *sums, struct shr_err *err)
 {
-    struct shr_lane *lane;
-    int rc = shr_trainer_lane(&f->trainer, n, trains, &lane, err);
-    rc = rc == SHR_OK ? fill(f, lane, samples, err) : rc;
+    int rc = fill(f, lane, samples, err);
     rc = rc == SHR_OK ? shr_trainer_run(&f->trainer, lane, f->ctx, err) : rc;
     if (rc != SHR_OK) {
         return rc;
@@ -274,8 +296,26 @@ static int run_batch(struct shr__fit *f, const int64_t *samples, int64_t n, bool
     if (!isfinite(loss)) {
         return fail_nan(f, loss, f->result.n_epochs, err);
     }
-    sums->loss += loss * (double)n;
+    sums->loss += loss * (double)lane->rows;
     sums->hits += (double)*(const float *)lane->hits->data;
+    return SHR_OK;
+}
+
+static int run_batch(struct shr__fit *f, const int64_t *samples, int64_t n, bool trains,
+                     struct shr__fit_sums *sums, struct shr_err *err)
+{
+    struct shr_lane *lane = NULL;
+    for (int64_t at = 0; at < n; at += lane->rows) {
+        const int64_t count = n - at < f->part ? n - at : f->part;
+        int rc = shr_trainer_lane(&f->trainer, count, trains, &lane, err);
+        rc = rc == SHR_OK ? run_part(f, lane, samples + at, sums, err) : rc;
+        if (rc == SHR_OK && trains && count < n) {
+            rc = shr_trainer_add_part(&f->trainer, (float)count / (float)n, at + count == n, err);
+        }
+        if (rc != SHR_OK) {
+            return rc;
+        }
+    }
     if (trains) {
         struct shr_fit_epoch *e = &f->result.epochs[f->result.n_epochs];
         e->lr = shr_schedule_at(&f->schedule, f->result.steps++);

@@ -38,6 +38,7 @@ struct shr_fit_result { /* all zero = empty */
     struct shr_fit_epoch *epochs;
     size_t best; /* the epoch whose weights were kept */
     int64_t steps, samples, held_back;
+    int64_t batch, part;  /* samples of a step, and of those computed at once */
     int64_t resumed_step; /* steps that an earlier call had made */
     double seconds;
     bool teacher_kept, stopped_early, resumed;

@@ -22,6 +22,7 @@ struct shr__fit {
     bool has_teacher, has_labels;
     int64_t *order; /* (samples): those to train on, then those held back */
     int64_t n_train, n_held, batch;
+    int64_t part; /* samples that are computed at once: of the batch, as many as memory allows */
     struct shr_rng rng;
     struct shr_schedule schedule;
     float *best; /* (n_all) weights, or NULL = none yet */

@@ -197,6 +197,7 @@ void shr_trainer_finish(struct shr_trainer *t)
     shr_optim_finish(&t->optim);
     shr_mem_free(t->weights);
     shr_mem_free(t->gradients);
+    shr_mem_free(t->sum);
     shr_mem_free(t->zero);
     shr_team_free(t->team);
     shr_arena_finish(&t->arena);
@@ -353,10 +354,28 @@ int shr_trainer_run(struct shr_trainer *t, struct shr_lane *lane, const struct s
 {
     if (lane->random != NULL) { /* of the seed and the step alone */
         struct shr_rng rng;
-        shr_rng_init(&rng, t->opts.seed + (uint64_t)t->optim.steps);
+        shr_rng_init(&rng, t->opts.seed + (uint64_t)t->optim.steps + (t->part << 40));
         *(uint64_t *)lane->random->data = shr_rng_next(&rng);
     }
     return shr_plan_run(lane->plan, ctx, err);
+}
+
+int shr_trainer_add_part(struct shr_trainer *t, float share, bool is_last, struct shr_err *err)
+{
+    if (t->sum == NULL) {
+        t->sum = shr_mem_aligned(t->n_weights * sizeof *t->sum + SHR_MEM_ALIGN);
+    }
+    if (t->sum == NULL) {
+        return no_memory(err);
+    }
+    for (size_t i = 0; i < t->n_weights; i++) {
+        t->sum[i] = (t->part == 0 ? 0.0f : t->sum[i]) + share * t->gradients[i];
+    }
+    t->part = is_last ? 0 : t->part + 1;
+    if (is_last) {
+        memcpy(t->gradients, t->sum, t->n_weights * sizeof *t->sum);
+    }
+    return SHR_OK;
 }
 
 void shr_trainer_update(struct shr_trainer *t, const struct shr_lane *lane, double lr)

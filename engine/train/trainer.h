@@ -55,6 +55,8 @@ struct shr_trainer {
     struct shr_trainer_param *params, *states; /* states follow the parameters: running means */
     size_t n_weights, n_all;                   /* floats of the parameters, with the states */
     float *weights, *gradients;                /* (n_all), (n_weights) */
+    float *sum;                                /* (n_weights) of parts of a batch, or NULL */
+    uint64_t part;                             /* of the batch: random numbers differ */
     unsigned char *zero;                       /* (n_weights) with keep_zeros, or NULL */
     struct shr_optim optim;
     struct shr_lane *lanes;
@@ -71,6 +73,11 @@ int shr_trainer_lane(struct shr_trainer *t, int64_t rows, bool trains, struct sh
 /* The loss, hits and gradients of what the lane holds. */
 int shr_trainer_run(struct shr_trainer *t, struct shr_lane *lane, const struct shr_ctx *ctx,
                     struct shr_err *err) SHR_MUSTCHECK;
+/* Behind a run of a part of a batch, whose samples are so large a share of it: in front of the
+ * update the gradients are those of the batch. What looks at a whole batch (running means) is not
+ * trained in parts. */
+int shr_trainer_add_part(struct shr_trainer *t, float share, bool is_last,
+                         struct shr_err *err) SHR_MUSTCHECK;
 /* Changes the parameters by the gradients of the last run of this lane. */
 void shr_trainer_update(struct shr_trainer *t, const struct shr_lane *lane, double lr);
 

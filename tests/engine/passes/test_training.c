@@ -395,6 +395,53 @@ static void labels_and_the_original_are_learned_from_together(void **state)
     shr_model_free(weak);
 }
 
+static void assert_alike(const struct shr_model *a, const struct shr_model *b)
+{
+    SHR_EACH_VALUE (v, &a->graph) {
+        const struct shr_value *w = shr_graph_find(&b->graph, v->name);
+        for (int64_t i = 0; shr_value_is_constant(v) && i < shr_tensor_count(&v->constant); i++) {
+            assert_float_equal(shr_tensor_get(&v->constant, i), shr_tensor_get(&w->constant, i),
+                               1e-5);
+        }
+    }
+}
+
+static void a_batch_that_does_not_fit_is_computed_in_parts(void **state)
+{
+    (void)state;
+    static const size_t LIMIT[] = {0, 16384, 16384};
+    struct shr_model *m[3];
+    for (int i = 0; i < 3; i++) {
+        struct job j = {"finetune",
+                        ARGUMENTS("epochs", "2", "batch_size", "62", "optimizer", "sgd"),
+                        .ctx = {.seed = 3, .max_memory = LIMIT[i]}};
+        m[i] = must(&j);
+        const double part = figure(&j, "samples_at_once");
+        assert_true(LIMIT[i] == 0 ? part == -1 : part >= 1 && part < 62);
+        assert_int_equal(j.report.last->kind, i == 0 ? SHR_NOTE_DONE : SHR_NOTE_WARNING);
+        shr_report_finish(&j.report);
+    }
+    assert_same_weights(m[0], world.teacher, false);
+    assert_alike(m[0], m[1]);
+    assert_same_weights(m[0], m[1], false); /* sums in another order */
+    assert_same_weights(m[1], m[2], true);
+    for (int i = 0; i < 3; i++) {
+        shr_model_free(m[i]);
+    }
+}
+
+static void too_little_memory_for_a_sample_is_an_error_that_says_how_much(void **state)
+{
+    (void)state;
+    struct job j = {"finetune", ARGUMENTS("epochs", "2"), .ctx = {.max_memory = 100}};
+    struct shr_model *m = NULL;
+    assert_int_equal(run(&j, &m), SHR_ERR_LIMIT);
+    assert_non_null(
+        strstr(j.err.msg, "training with one sample at a time: running the model takes "));
+    assert_non_null(strstr(j.err.msg, "more than the limit of 100"));
+    shr_report_finish(&j.report);
+}
+
 static void zero_weights_stay_zero(void **state)
 {
     (void)state;
@@ -701,6 +748,8 @@ int main(void)
         cmocka_unit_test(a_teacher_that_does_not_fit_is_asked_again),
         cmocka_unit_test(augmented_images_are_seen_by_teacher_and_student),
         cmocka_unit_test(labels_and_the_original_are_learned_from_together),
+        cmocka_unit_test(a_batch_that_does_not_fit_is_computed_in_parts),
+        cmocka_unit_test(too_little_memory_for_a_sample_is_an_error_that_says_how_much),
         cmocka_unit_test(zero_weights_stay_zero),
         cmocka_unit_test(without_labels_it_learns_from_the_original),
         cmocka_unit_test(training_stops_when_nothing_gets_better),
