@@ -26,11 +26,19 @@ struct shr_dataset {
 };
 
 /* Which array feeds which true input of the model: by name, or in order when there is as many of
- * each as the other. The product of the dims behind the first must agree (reshape is free). */
+ * each as the other. The product of the dims behind the first must agree (reshape is free), or
+ * the array is a stack of whole inputs, (samples, …dims): a state whose first dim is no batch. */
 struct shr_feed;
 int shr_feed_new(const struct shr_dataset *data, const struct shr_model *model,
                  struct shr_feed **ret, struct shr_err *err) SHR_MUSTCHECK;
 void shr_feed_free(struct shr_feed *feed);
+
+/* Is a sample all of an input, whose first dim then says nothing of the batch? */
+bool shr_feed_is_whole(const struct shr_feed *feed, size_t input);
+
+/* How many samples a run takes at once, when the caller would take `batch`: one where a sample is
+ * all of an input, as many as an input says whose first dim is fixed. */
+int64_t shr_feed_batch(const struct shr_feed *feed, int64_t batch);
 
 /* The exact type of a true input for this many rows: as declared, with batch for an open first dim
  * and the array's dims for the other open ones. Its symbols are gone. */

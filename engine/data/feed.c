@@ -20,6 +20,7 @@ struct link {
     const double *mean, *std;   /* (channels) or NULL = 0, 1 */
     size_t step_mean, step_std; /* 0 = one value for all channels */
     bool is_copy;               /* the bytes are the same on both sides */
+    bool is_whole;              /* a sample is all of the input: no dim of it is the batch */
     float *table;               /* (tables, 256) what bytes become, or NULL */
     size_t step_table;          /* 0 = one table for all channels, else 256 */
     struct shr__image image;    /* when it is one that is augmented; else 0 channels */
@@ -99,13 +100,29 @@ static int shape_error(const struct link *link, struct shr_err *err)
 static int64_t seen_dim(const struct shr_feed *feed, const struct link *link, int d)
 {
     const struct shr_tensor *t = &link->array->tensor;
+    if (link->is_whole) {
+        return t->dim[d + 1];
+    }
     if (!feed->data->opts.nhwc || t->rank < 4) {
         return t->dim[d];
     }
     return d == 1 ? t->dim[t->rank - 1] : t->dim[d - 1];
 }
 
-static int check_shape(const struct shr_feed *feed, const struct link *link, struct shr_err *err)
+/* Is the array (samples, …the input's dims), as for a state of (2, batch, units) or a rate of ()?
+ */
+static bool is_stack_of_inputs(const struct link *link)
+{
+    const struct shr_type *type = &link->input->type;
+    const struct shr_tensor *t = &link->array->tensor;
+    bool is_stack = t->rank == type->rank + 1;
+    for (int d = 0; d < type->rank && is_stack; d++) {
+        is_stack = type->dim[d] < 0 || type->dim[d] == t->dim[d + 1];
+    }
+    return is_stack;
+}
+
+static int check_shape(const struct shr_feed *feed, struct link *link, struct shr_err *err)
 {
     const struct shr_type *type = &link->input->type;
     const struct shr_tensor *t = &link->array->tensor;
@@ -113,7 +130,8 @@ static int check_shape(const struct shr_feed *feed, const struct link *link, str
         return 0; /* the model does not say */
     }
     if (type->rank == 0) {
-        return shape_error(link, err);
+        link->is_whole = is_stack_of_inputs(link);
+        return link->is_whole ? 0 : shape_error(link, err);
     }
     int64_t known = 1;
     bool is_open = false;
@@ -130,7 +148,8 @@ static int check_shape(const struct shr_feed *feed, const struct link *link, str
         known *= type->dim[d];
     }
     if (is_open ? !fits_as_is : known != link->channels * link->plane) {
-        return shape_error(link, err);
+        link->is_whole = is_stack_of_inputs(link);
+        return link->is_whole ? 0 : shape_error(link, err);
     }
     return 0;
 }
@@ -284,6 +303,24 @@ void shr_feed_free(struct shr_feed *feed)
     }
 }
 
+bool shr_feed_is_whole(const struct shr_feed *feed, size_t input)
+{
+    return feed->links[input].is_whole;
+}
+
+int64_t shr_feed_batch(const struct shr_feed *feed, int64_t batch)
+{
+    int64_t fixed = -1;
+    for (size_t i = 0; i < feed->n; i++) {
+        const struct shr_type *type = &feed->links[i].input->type;
+        if (feed->links[i].is_whole) {
+            return 1;
+        }
+        fixed = type->rank > 0 && type->dim[0] > 0 ? type->dim[0] : fixed;
+    }
+    return fixed > 0 ? fixed : batch;
+}
+
 void shr_feed_type(const struct shr_feed *feed, size_t input, int64_t batch, struct shr_type *ret)
 {
     const struct link *link = &feed->links[input];
@@ -297,7 +334,7 @@ void shr_feed_type(const struct shr_feed *feed, size_t input, int64_t batch, str
     for (int d = 0; d < type.rank; d++) {
         type.sym[d] = NULL;
         if (type.dim[d] < 0) { /* ranks agree then, as check_shape made sure */
-            type.dim[d] = d == 0 ? batch : seen_dim(feed, link, d);
+            type.dim[d] = d == 0 && !link->is_whole ? batch : seen_dim(feed, link, d);
         }
     }
     *ret = type;
@@ -563,7 +600,7 @@ static int fill_input(const struct shr_feed *feed, const struct link *k, const i
                       int64_t first, int64_t count, struct shr_tensor *out, struct shr_err *err)
 {
     int64_t elements = k->channels * k->plane;
-    int64_t rows = out->rank > 0 ? out->dim[0] : 0;
+    int64_t rows = k->is_whole ? 1 : out->rank > 0 ? out->dim[0] : 0;
     if (out->dtype != k->input->type.dtype || count < 1 || count > rows ||
         shr_tensor_count(out) != rows * elements) {
         char shape[96];

@@ -11,12 +11,16 @@ static int check_batch(struct shr__runner *r, struct shr_err *err)
     }
     for (size_t i = 0; i < r->n_inputs; i++) {
         const struct shr_tensor *in = r->inputs[i];
-        if (in->rank == 0 || in->dim[0] <= 0 || (i > 0 && in->dim[0] != r->batch)) {
+        if (r->feed != NULL && shr_feed_is_whole(r->feed, i)) {
+            continue;
+        }
+        if (in->rank == 0 || in->dim[0] <= 0 || (r->batch != 0 && in->dim[0] != r->batch)) {
             return shr_err_set(err, SHR_ERR_UNSUPPORTED, "input %s does not have one row a sample",
                                shr_plan_input_name(r->plan, i));
         }
         r->batch = in->dim[0];
     }
+    r->batch = r->batch != 0 ? r->batch : 1;
     const struct shr_tensor *out = shr_plan_output(r->plan, 0);
     if (out->rank == 0 || out->dim[0] != r->batch) {
         return shr_err_set(err, SHR_ERR_UNSUPPORTED,
@@ -41,7 +45,7 @@ int shr__runner_init(struct shr__runner *ret, const struct shr_model *model,
     int rc = SHR_OK;
     if (data != NULL) { /* its arrays know the dims that the model leaves open */
         rc = shr_feed_new(data, model, &r.feed, err);
-        rc = rc == 0 ? shr_feed_types(r.feed, batch, &types, err) : rc;
+        rc = rc == 0 ? shr_feed_types(r.feed, shr_feed_batch(r.feed, batch), &types, err) : rc;
         opts.inputs = types;
     }
     rc = rc == 0 ? shr_plan_new(model, &opts, &r.plan, err) : rc;

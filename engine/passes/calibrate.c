@@ -163,7 +163,7 @@ static int make_plan(struct runner *r, int64_t samples, size_t max_memory, struc
                            observers);
     }
     struct shr_plan_opts opts = {
-        .batch = samples < BATCH ? samples : BATCH,
+        .batch = shr_feed_batch(r->feed, samples < BATCH ? samples : BATCH),
         .no_fuse = true,
         .keep = r->keep,
         .n_keep = r->c->n,
@@ -176,6 +176,7 @@ static int make_plan(struct runner *r, int64_t samples, size_t max_memory, struc
         opts.batch /= 2;
         code = plan_for_batch(r, &opts, err);
     }
+    r->batch = opts.batch;
     return code;
 }
 
@@ -191,7 +192,6 @@ static int bind_inputs(struct runner *r, struct shr_err *err)
     for (size_t i = 0; i < r->n_inputs; i++) {
         r->inputs[i] = shr_plan_input(r->plan, i);
     }
-    r->batch = r->inputs[0]->rank > 0 ? r->inputs[0]->dim[0] : 1;
     return SHR_OK;
 }
 

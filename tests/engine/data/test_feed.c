@@ -427,6 +427,63 @@ static void what_is_no_image_is_not_augmented(void **state)
     }
 }
 
+static void a_state_whose_first_dim_is_no_batch_is_fed_whole(void **state)
+{
+    (void)state;
+    const float states[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+    struct shr_dataset *data = dataset("<f4", "(3, 2, 1, 2)", states, sizeof states, NULL);
+    struct shr_model *m = model(SHR_DTYPE_F32, 3, (int64_t[]){2, -1, 2}, NULL);
+    struct shr_feed *feed;
+    struct shr_type type;
+    struct shr_err err = {0};
+    assert_int_equal(shr_feed_new(data, m, &feed, &err), 0);
+    assert_true(shr_feed_is_whole(feed, 0));
+    assert_int_equal(shr_feed_batch(feed, 32), 1);
+    shr_feed_type(feed, 0, 1, &type);
+    const int64_t wanted[] = {2, 1, 2};
+    assert_int_equal(type.rank, 3);
+    assert_memory_equal(type.dim, wanted, sizeof wanted);
+    struct shr_tensor t;
+    assert_int_equal(shr_tensor_new(SHR_DTYPE_F32, 3, wanted, &t, NULL), 0);
+    struct shr_tensor *inputs[] = {&t};
+    assert_int_equal(shr_feed_fill_list(feed, (int64_t[]){2}, 1, inputs, 1, &err), 0);
+    assert_memory_equal(t.data, states + 8, 16);
+    assert_int_equal(shr_feed_fill(feed, 0, 2, inputs, 1, &err), SHR_ERR_INVALID);
+    shr_tensor_finish(&t);
+    shr_feed_free(feed);
+    shr_model_free(m);
+    shr_dataset_free(data);
+}
+
+static void a_scalar_is_fed_from_a_list_of_them(void **state)
+{
+    (void)state;
+    const int64_t rates[] = {8000, 16000};
+    struct shr_dataset *data = dataset("<i8", "(2,)", rates, sizeof rates, NULL);
+    struct shr_tensor t = feed_some(data, SHR_DTYPE_I64, 0, NULL, 1, 1);
+    assert_int_equal(*(const int64_t *)t.data, 16000);
+    shr_tensor_finish(&t);
+    shr_dataset_free(data);
+}
+
+static void a_fixed_first_dim_says_how_many_samples_a_run_takes(void **state)
+{
+    (void)state;
+    const float rows[12] = {0};
+    struct shr_dataset *data = dataset("<f4", "(3, 4)", rows, sizeof rows, NULL);
+    const int64_t first[] = {-1, 1};
+    for (int i = 0; i < 2; i++) {
+        struct shr_model *m = model(SHR_DTYPE_F32, 2, (int64_t[]){first[i], 4}, NULL);
+        struct shr_feed *feed;
+        assert_int_equal(shr_feed_new(data, m, &feed, NULL), 0);
+        assert_int_equal(shr_feed_batch(feed, 3), i == 0 ? 3 : 1);
+        assert_false(shr_feed_is_whole(feed, 0));
+        shr_feed_free(feed);
+        shr_model_free(m);
+    }
+    shr_dataset_free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -443,6 +500,9 @@ int main(void)
         cmocka_unit_test(integer_inputs_get_integers_unscaled_or_an_error),
         cmocka_unit_test(what_does_not_fit_is_told),
         cmocka_unit_test(open_dims_of_a_model_take_those_of_the_array),
+        cmocka_unit_test(a_state_whose_first_dim_is_no_batch_is_fed_whole),
+        cmocka_unit_test(a_scalar_is_fed_from_a_list_of_them),
+        cmocka_unit_test(a_fixed_first_dim_says_how_many_samples_a_run_takes),
     };
     return cmocka_run_group_tests_name("engine/data/feed", tests, NULL, NULL);
 }
