@@ -178,7 +178,6 @@ void shr_histogram_mse(const struct shr_histogram *h, int levels, double *ret_mi
 
 bool shr_histogram_cuts_too_much(const struct shr_histogram *h, int levels, double min, double max)
 {
-    static const double most = 4;
     return !is_flat(h) &&
-           squared_error(h, levels, min, max) > most * squared_error(h, levels, h->min, h->max);
+           squared_error(h, levels, min, max) > squared_error(h, levels, h->min, h->max);
 }

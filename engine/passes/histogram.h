@@ -36,8 +36,8 @@ void shr_histogram_entropy(const struct shr_histogram *h, double *ret_min, doubl
 /* The range [a min, a max], 0 < a <= 1, of the least mean squared error on `levels` steps. */
 void shr_histogram_mse(const struct shr_histogram *h, int levels, double *ret_min, double *ret_max);
 
-/* Does the range cost more than four times the squared error of [min, max], on `levels` steps? The
- * entropy of few or spiky values may choose such a one: it sees shapes, not distances. */
+/* Does the range cost more squared error than [min, max], on `levels` steps? The entropy of few or
+ * spiky values may choose such a one: it sees shapes, not distances. */
 bool shr_histogram_cuts_too_much(const struct shr_histogram *h, int levels, double min, double max);
 
 #endif
