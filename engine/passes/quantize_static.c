@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "passes/edit.h"
+#include "passes/equalize.h"
 #include "passes/qoperator.h"
 #include "passes/raise_opset.h"
 #include "passes/static_ranges.h"
@@ -23,6 +24,8 @@ enum {
     ARG_PER_CHANNEL,
     ARG_REDUCE_RANGE,
     ARG_BIAS_CORRECTION,
+    ARG_EQUALIZE,
+    ARG_SMOOTH_QUANT,
     ARG_PRE_OPTIMIZE,
     ARG_RANGES,
     ARG_MAX_MEMORY,
@@ -56,6 +59,11 @@ static const struct shr_param params[] = {
      "channel needs it"},
     {"bias_correction", SHR_PARAM_BOOL, "true", 0, 0, NULL,
      "Take back through the bias how rounded weights move the mean of an output"},
+    {"equalize", SHR_PARAM_BOOL, "false", 0, 0, NULL,
+     "Give the channels between two layers the same range on both sides first"},
+    {"smooth_quant", SHR_PARAM_FLOAT, "0", 0, 1, NULL,
+     "How much of the size of channels behind a LayerNormalization goes into the weights that read "
+     "them; 0 means nothing, 0.5 half"},
     {"pre_optimize", SHR_PARAM_BOOL, "true", 0, 0, NULL, "Run optimize first"},
     {"ranges", SHR_PARAM_LIST, "", 0, 0, NULL,
      "Ranges that are not to be measured, each NAME=MIN:MAX with the name of a tensor"},
@@ -100,6 +108,27 @@ static int raise(struct quantize *q, struct shr_err *err)
     return code;
 }
 
+static size_t memory_for_samples(const struct quantize *q)
+{
+    const struct shr_ctx *ctx = q->call->ctx;
+    size_t limit = (size_t)q->args[ARG_MAX_MEMORY].i;
+    return limit == 0 && ctx != NULL ? ctx->max_memory : limit;
+}
+
+/* What moves factors between nodes and leaves the function of the model as it is. */
+static int balance(struct quantize *q, struct shr_err *err)
+{
+    int code = SHR_OK;
+    if (q->args[ARG_EQUALIZE].b) {
+        code = shr_equalize(q->model, q->call->report, err);
+    }
+    if (code == SHR_OK && q->args[ARG_SMOOTH_QUANT].f > 0) {
+        code = shr_smooth(q->model, q->call, q->args[ARG_SMOOTH_QUANT].f, q->args[ARG_SAMPLES].i,
+                          memory_for_samples(q), err);
+    }
+    return code;
+}
+
 static int prepare(struct quantize *q, struct shr_err *err)
 {
     struct shr_report *report = q->call->report;
@@ -119,6 +148,9 @@ static int prepare(struct quantize *q, struct shr_err *err)
         code = shr_model_infer(q->model, NULL, err);
     }
     if (code == SHR_OK) {
+        code = balance(q, err);
+    }
+    if (code == SHR_OK) {
         code = shr_static_select(q->model, &q->args[ARG_NODES], report, &q->chosen, err);
     }
     if (code == SHR_OK) {
@@ -136,10 +168,6 @@ static int prepare(struct quantize *q, struct shr_err *err)
 static int calibrate(struct quantize *q, struct shr_err *err)
 {
     const struct shr_ctx *ctx = q->call->ctx;
-    size_t limit = (size_t)q->args[ARG_MAX_MEMORY].i;
-    if (limit == 0 && ctx != NULL) {
-        limit = ctx->max_memory;
-    }
     int code = shr_calibration_init(&q->seen, q->chosen.values.n, err);
     if (code != SHR_OK) {
         return code;
@@ -148,8 +176,8 @@ static int calibrate(struct quantize *q, struct shr_err *err)
         q->seen.v[i].name = q->chosen.values.v[i].v->name;
         q->seen.v[i].channel_axis = q->chosen.values.v[i].channel_axis;
     }
-    return shr_calibrate(&q->seen, q->model, q->call->calibrate, q->args[ARG_SAMPLES].i, limit, ctx,
-                         err);
+    return shr_calibrate(&q->seen, q->model, q->call->calibrate, q->args[ARG_SAMPLES].i,
+                         memory_for_samples(q), ctx, err);
 }
 
 static void range_of(const struct quantize *q, const struct shr_histogram *h,
