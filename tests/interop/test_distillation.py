@@ -68,10 +68,10 @@ def train(shrink, model, name, data, out, seed, arguments):
     return done.stdout
 
 
-def ours(shrink, folder, seed, alpha):
+def ours(shrink, folder, seed, alpha, *more):
     out = folder / f"student-{seed}-{alpha}.onnx"
     text = train(shrink, folder / "teacher.onnx", "distill", folder / "train.npz", out, seed,
-                 ["student.mlp=128", f"epochs={EPOCHS}", f"alpha={alpha}", "temperature=4"])
+                 ["student.mlp=128", f"epochs={EPOCHS}", f"alpha={alpha}", *(more or ["temperature=4"])])
     assert "parameters_before=1078200" in text and "parameters_after=101770" in text
     assert "ratio=10.594" in text
     return shrink.accuracy(shrink.theirs(out))
@@ -86,6 +86,13 @@ def test_a_student_is_as_good_as_pytorchs(shrink, recipe):
     print(f"ours {np.mean(distilled):.4f}, PyTorch {np.mean(theirs):.4f}")
     assert np.mean(distilled) >= np.mean(theirs) - WITHIN
     assert np.mean(distilled) > 0.75
+
+
+def test_a_student_of_a_teacher_beats_one_of_labels_alone(shrink, recipe):
+    settings = ["temperature=4", "learning_rate=0.01"]
+    distilled, labels = ([ours(shrink, recipe, seed, alpha, *settings) for seed in SEEDS] for alpha in (0.7, 0.0))
+    print(f"distilled {np.mean(distilled):.4f}, labels alone {np.mean(labels):.4f}")
+    assert np.mean(distilled) >= np.mean(labels) + (0.003 if FULL else -WITHIN)
 
 
 def test_a_student_of_labels_alone_learns_too(shrink, recipe):
