@@ -46,6 +46,9 @@ int api_job_retry(struct api_request *req, struct shr_err *err);
 int api_job_report(struct api_request *req, struct shr_err *err);
 int api_job_artifacts(struct api_request *req, struct shr_err *err);
 
+/* plans.c */
+int api_plan_post(struct api_request *req, struct shr_err *err);
+
 /* blobs.c */
 int api_artifact_content(struct api_request *req, struct shr_err *err);
 int api_blob_get(struct api_request *req, struct shr_err *err);

@@ -48,6 +48,8 @@ struct shr_ctx { /* all zero = one thread, seed 0, no limit, nobody listens */
     const void *resume;           /* the last one of this very pass, or NULL */
     size_t n_resume;
     void *user;        /* given to progress, figure and checkpoint */
+    bool plan;         /* only what decides the size of a result: nothing is run on data, so ranges
+                        * are made up and training is left out */
     unsigned cpu_mask; /* enum shr_cpu bits that must not be used; 0 = use all */
 };
 
@@ -211,6 +213,8 @@ struct shr_model_info {
 SHR_API int shr_model_describe(const struct shr_model *model, struct shr_model_info *ret_info,
                                struct shr_err *err) SHR_MUSTCHECK;
 SHR_API void shr_model_info_finish(struct shr_model_info *info);
+/* As the metric of that name counts them: in the shapes that the model was trained in. */
+SHR_API int64_t shr_model_parameters(const struct shr_model *model);
 
 /* ── Datasets ───────────────────────────────────────────────────────────────────────────────── */
 

@@ -38,6 +38,10 @@ int srv_new(struct srv_settings *take_settings, struct srv **ret, struct shr_err
     if (code != SHR_OK) {
         goto no_queue;
     }
+    code = srv_plans_init(&srv->plans, err);
+    if (code != SHR_OK) {
+        goto no_plans;
+    }
     const struct store_opts opts = {.dir = srv->settings.state_dir};
     code = store_open(&opts, &srv->store, err);
     if (code != SHR_OK) {
@@ -53,6 +57,8 @@ int srv_new(struct srv_settings *take_settings, struct srv **ret, struct shr_err
 no_recovery:
     store_close(srv->store);
 no_store:
+    srv_plans_finish(&srv->plans);
+no_plans:
     job_queue_finish(&srv->queue);
 no_queue:
     uv_mutex_destroy(&srv->listen_lock);
@@ -67,6 +73,7 @@ void srv_free(struct srv *srv)
     if (srv == NULL) {
         return;
     }
+    srv_plans_finish(&srv->plans);
     store_close(srv->store);
     job_queue_finish(&srv->queue);
     uv_mutex_destroy(&srv->listen_lock);

@@ -98,6 +98,23 @@ int srv_job_report(struct srv *srv, const char *id, json_t **ret,
 int srv_job_artifacts(struct srv *srv, const char *id, json_t **ret,
                       struct shr_err *err) SHR_MUSTCHECK;
 
+/* ── Plans ──────────────────────────────────────────────────────────────────────────────────── */
+
+struct srv_plan; /* of a job that is not submitted; no job, and nothing of it is stored */
+
+/* Begins to work out what each step of the job would weigh. Errors as of srv_job_submit; BUSY: as
+ * many are made as may be. When it is over the listener hears it as the final event of a job that
+ * is called like the plan. */
+int srv_plan_new(struct srv *srv, const char *body, size_t n, struct srv_plan **ret,
+                 struct shr_err *err) SHR_MUSTCHECK;
+const char *srv_plan_id(const struct srv_plan *plan); /* valid until it is freed */
+/* *ret is set when it is over; errors are those of the step that failed. */
+int srv_plan_get(struct srv_plan *plan, json_t **ret, bool *ret_is_over,
+                 struct shr_err *err) SHR_MUSTCHECK;
+void srv_plan_free(struct srv_plan *plan); /* cancels it; does not wait */
+
+/* ── Events ─────────────────────────────────────────────────────────────────────────────────── */
+
 /* Server-sent events after `after`, rendered as text/event-stream, at most limit of them; job_id
  * NULL = of all jobs. *ret_last = id of the last; *ret_is_over: the job is final and all was sent.
  * after -1 = from now on: no text, and *ret_last is the newest event there is. */

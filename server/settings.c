@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "plan.h"
 #include "units.h"
 
 enum setting_type {
@@ -52,6 +53,8 @@ static const struct setting table[] = {
      "Jobs that run at once; with more than one, jobs disturb each other's latency figures"},
     {"queue_max", NUMBER, AT(queue_max), 1, 1000000, "1000", NULL, false,
      "Jobs that may wait; the next one is refused as too busy"},
+    {"max_plans", NUMBER, AT(max_plans), 1, SRV_PLANS_MOST, "2", NULL, false,
+     "Plans that are made at once; the next one is refused as too busy"},
     {"max_upload_bytes", BYTES, AT(http.max_upload_bytes), 1, 1ull << 40, "2147483647", NULL, false,
      "Largest body of a model or dataset"},
     {"max_dataset_bytes", BYTES, AT(max_dataset_bytes), 1, 1ull << 40, "4GiB", NULL, false,

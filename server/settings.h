@@ -22,7 +22,7 @@ struct srv_settings {              /* all zero = empty */
     const char *config;            /* path of the file that was read, or NULL */
     struct srv_http_settings http; /* see service.h */
     const char *state_dir;
-    unsigned workers, queue_max;
+    unsigned workers, queue_max, max_plans;
     uint64_t max_dataset_bytes; /* of uncompressed arrays */
     uint64_t job_max_memory;
     unsigned job_max_seconds, max_attempts, max_threads, checkpoint_s;

@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "jobs/queue.h"
+#include "plan.h"
 #include "service.h"
 #include "settings.h"
 #include "storage/store.h"
@@ -20,6 +21,7 @@ struct srv {
     void *listen_user;
 
     struct job_queue queue;
+    struct srv_plans plans;
 };
 
 /* Opens the store and recovers jobs that were running. Takes the settings. */

@@ -480,6 +480,32 @@ json_t *srv_ledger_json(const struct shr_ledger *ledger)
     return whole(json, ok);
 }
 
+static json_t *plan_warnings(const struct shr_report *report)
+{
+    json_t *list = json_array();
+    for (const struct shr_note *note = report->first; note != NULL; note = note->next) {
+        if (note->kind == SHR_NOTE_WARNING &&
+            !add(list, json_pack("{s:s, s:s}", "subject", note->subject, "text", note->text))) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+json_t *srv_plan_step_json(const struct srv_plan_step *step)
+{
+    json_t *json = json_object();
+    const bool ok =
+        put_int(json, "step", step->step) && put_text(json, "pass", step->pass) &&
+        put_int(json, "bytes", (int64_t)step->bytes) &&
+        srv_json_put(json, "size_ratio", json_real((double)step->bytes / (double)step->original)) &&
+        put_int(json, "parameters", step->parameters) &&
+        srv_json_put(json, "warnings", plan_warnings(step->report)) &&
+        (step->ledger == NULL || srv_json_put(json, "ledger", srv_ledger_json(step->ledger)));
+    return whole(json, ok);
+}
+
 char *srv_report_dump(const struct shr_report *report, const struct job_curves *curves,
                       const struct shr_ledger *ledger)
 {

@@ -31,6 +31,16 @@ json_t *srv_unmeasured_json(const struct store_step *step);
 
 json_t *srv_ledger_json(const struct shr_ledger *ledger);
 
+struct srv_plan_step {
+    int step;
+    const char *pass;
+    size_t bytes, original; /* of this step's model and of that of the job */
+    int64_t parameters;
+    const struct shr_ledger *ledger; /* NULL for the original */
+    const struct shr_report *report; /* of which the warnings are told */
+};
+json_t *srv_plan_step_json(const struct srv_plan_step *step);
+
 /* What a pass did, and why a job failed, as text to store (shr_mem_free). step -1 = before any. */
 char *srv_report_dump(const struct shr_report *report, const struct job_curves *curves,
                       const struct shr_ledger *ledger);

@@ -104,6 +104,7 @@ int cli_job_retry(const struct cli *cli, int argc, char **argv);
 int cli_job_delete(const struct cli *cli, int argc, char **argv);
 int cli_job_report(const struct cli *cli, int argc, char **argv);
 int cli_job_fetch(const struct cli *cli, int argc, char **argv);
+int cli_plan(const struct cli *cli, int argc, char **argv);
 int cli_compare(const struct cli *cli, int argc, char **argv);
 int cli_graph(const struct cli *cli, int argc, char **argv);
 int cli_ops(const struct cli *cli, int argc, char **argv);

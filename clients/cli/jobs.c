@@ -153,31 +153,100 @@ static int submit(const struct cli *cli, json_t *spec, const char *key, bool wai
     return code;
 }
 
+/* The job that a command line describes: a file's, with what the options say. NULL after telling,
+ * and then *ret_code says why. */
+static json_t *spec_of(const char *command, int argc, char **argv, struct cli_option *options,
+                       int *ret_code)
+{
+    int words;
+    *ret_code = CLI_USAGE;
+    if (!cli_options(argc, argv, options, N_OPTIONS, &words) || !cli_no_more(argv, words, 1)) {
+        return NULL;
+    }
+    json_t *spec = words == 1 ? read_spec(argv[0]) : json_object();
+    if (spec == NULL) {
+        *ret_code = CLI_LOCAL;
+    } else if (words == 0 && options[MODEL].n == 0) {
+        cli_error("%s: a JSON file, or --model and --pass", command);
+    } else if (apply_options(spec, options)) {
+        return spec;
+    }
+    json_decref(spec);
+    return NULL;
+}
+
+#define SPEC_OPTIONS                                                                               \
+    {                                                                                              \
+        [MODEL] = {.name = "model"}, [PASS] = {.name = "pass"},                                    \
+        [CALIBRATE] = {.name = "calibrate"}, [EVALUATE] = {.name = "evaluate"},                    \
+        [TRAIN] = {.name = "train"}, [ASSERT] = {.name = "assert"}, [SEED] = {.name = "seed"},     \
+        [NAME] = {.name = "name"}, [BATCH] = {.name = "batch"}, [KEY] = {.name = "key"},           \
+        [WAIT] = {.name = "wait", .is_flag = true},                                                \
+    }
+
 int cli_job_submit(const struct cli *cli, int argc, char **argv)
 {
-    struct cli_option options[N_OPTIONS] = {{.name = "model"},
-                                            {.name = "pass"},
-                                            {.name = "calibrate"},
-                                            {.name = "evaluate"},
-                                            {.name = "train"},
-                                            {.name = "assert"},
-                                            {.name = "seed"},
-                                            {.name = "name"},
-                                            {.name = "batch"},
-                                            {.name = "key"},
-                                            {.name = "wait", .is_flag = true}};
-    int words, code = CLI_USAGE;
-    json_t *spec = NULL;
-    if (cli_options(argc, argv, options, N_OPTIONS, &words) && cli_no_more(argv, words, 1)) {
-        spec = words == 1 ? read_spec(argv[0]) : json_object();
-        if (spec == NULL) {
-            code = CLI_LOCAL;
-        } else if (words == 0 && options[MODEL].n == 0) {
-            cli_error("job submit: a JSON file, or --model and --pass");
-        } else if (apply_options(spec, options)) {
-            code = submit(cli, spec, cli_option_get(&options[KEY]), options[WAIT].n > 0);
+    struct cli_option options[N_OPTIONS] = SPEC_OPTIONS;
+    int code;
+    json_t *spec = spec_of("job submit", argc, argv, options, &code);
+    if (spec != NULL) {
+        code = submit(cli, spec, cli_option_get(&options[KEY]), options[WAIT].n > 0);
+    }
+    json_decref(spec);
+    cli_options_free(options, N_OPTIONS);
+    return code;
+}
+
+/* ── Plan ───────────────────────────────────────────────────────────────────────────────────── */
+
+static void print_plan(const json_t *plan)
+{
+    static const char *const head[] = {"STEP", "PASS", "SIZE", "RATIO", "PARAMETERS"};
+    const json_t *steps = json_object_get(plan, "steps");
+    struct cli_table *table = cli_table_new(5);
+    for (size_t i = 0; i < 5; i++) {
+        cli_table_add(table, head[i], i != 1);
+    }
+    size_t i, k;
+    json_t *step, *warning;
+    json_array_foreach (steps, i, step) {
+        char text[32];
+        snprintf(text, sizeof text, "%zu", i);
+        cli_table_add(table, text, true);
+        cli_table_add(table, cli_json_text(step, "pass"), false);
+        cli_table_add(table, cli_bytes(cli_json_number(step, "bytes"), text, sizeof text), true);
+        snprintf(text, sizeof text, "%.3f", cli_json_number(step, "size_ratio"));
+        cli_table_add(table, text, true);
+        cli_table_add(table, cli_count(cli_json_number(step, "parameters"), text, sizeof text),
+                      true);
+    }
+    cli_table_print(table, stdout);
+    cli_table_free(table);
+    json_array_foreach (steps, i, step) {
+        json_array_foreach (json_object_get(step, "warnings"), k, warning) {
+            const char *subject = cli_json_text(warning, "subject");
+            printf("! step %zu: %s%s%s\n", i, subject, subject[0] == 0 ? "" : ": ",
+                   cli_json_text(warning, "text"));
         }
     }
+}
+
+int cli_plan(const struct cli *cli, int argc, char **argv)
+{
+    struct cli_option options[N_OPTIONS] = SPEC_OPTIONS;
+    json_t *plan = NULL;
+    int code;
+    json_t *spec = spec_of("plan", argc, argv, options, &code);
+    if (spec != NULL) {
+        code = cli_http_json(
+            cli, &(struct cli_request){.method = "POST", .path = "/v1/plan", .body = spec}, &plan);
+    }
+    if (plan != NULL && cli->json) {
+        cli_print_json(plan);
+    } else if (plan != NULL) {
+        print_plan(plan);
+    }
+    json_decref(plan);
     json_decref(spec);
     cli_options_free(options, N_OPTIONS);
     return code;

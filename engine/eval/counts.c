@@ -222,6 +222,13 @@ void shr__count_parameters(const struct shr_model *model, struct shr__counts *re
     }
 }
 
+int64_t shr_model_parameters(const struct shr_model *model)
+{
+    struct shr__counts counts;
+    shr__count_parameters(model, &counts);
+    return counts.parameters;
+}
+
 /* ── Multiply-accumulates ───────────────────────────────────────────────────────────────────── */
 
 static bool known(const struct shr_type *type)

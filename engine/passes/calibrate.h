@@ -34,7 +34,8 @@ struct shr_calibration {
 int shr_calibration_init(struct shr_calibration *ret, size_t n, struct shr_err *err) SHR_MUSTCHECK;
 void shr_calibration_finish(struct shr_calibration *c);
 
-/* max_memory: bytes for the plan and the observers, 0 = no limit; LIMIT tells what is needed. */
+/* In a plan (ctx) nothing is seen and each value has some range, no sums and no rows.
+ * max_memory: bytes for the plan and the observers, 0 = no limit; LIMIT tells what is needed. */
 int shr_calibrate(struct shr_calibration *c, const struct shr_model *model,
                   const struct shr_dataset *data, int64_t samples, size_t max_memory,
                   const struct shr_ctx *ctx, struct shr_err *err) SHR_MUSTCHECK;

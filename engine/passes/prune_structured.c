@@ -86,6 +86,11 @@ struct prune {
     struct shr_report *report;
 };
 
+static bool is_plan(const struct prune *p)
+{
+    return p->call->ctx != NULL && p->call->ctx->plan;
+}
+
 /* Adds weights to the sums of powers (or the maxima) of the units along their axis. */
 static int add_norms(struct prune *p, const struct shr_channel_use *use, struct shr_err *err)
 {
@@ -338,7 +343,7 @@ static int choose(void *user, struct shr_channels *c, struct shr_model *model, u
     if (code == SHR_OK) {
         code = mark(p, ctx, err);
     }
-    if (code == SHR_OK && p->args[ARG_REFIT].b && !p->quiet) {
+    if (code == SHR_OK && p->args[ARG_REFIT].b && !p->quiet && !is_plan(p)) {
         code = shr_prune_refit(c, model, p->call, p->args[ARG_SAMPLES].i, gone, err);
     }
     shr_mem_free(p->keys);
@@ -428,14 +433,30 @@ static int check_data(const struct prune *p, bool looks, struct shr_err *err)
                : SHR_OK;
 }
 
+/* A plan knows how many channels go where the amount says so, whatever data says of each. */
+static int check_plan(const struct prune *p, bool by_target, struct shr_err *err)
+{
+    const bool by_data =
+        p->args[ARG_NORM].i == NORM_ACTIVATIONS && p->args[ARG_SCOPE].i == SCOPE_GLOBAL;
+    return by_target || by_data
+               ? shr_err_set(err, SHR_ERR_UNSUPPORTED,
+                             "%s: what goes is read from data.calibrate, so the size cannot be "
+                             "told before",
+                             by_target ? "target" : "norm: activations with scope: global")
+               : SHR_OK;
+}
+
 static int run(struct shr_pass_call *call, struct shr_err *err)
 {
     struct prune p = {.args = call->args->v, .call = call, .report = call->report};
-    bool looks = p.args[ARG_SENSITIVITY].b || p.args[ARG_SIZE_RATIO].f > 0 ||
-                 p.args[ARG_MACS_RATIO].f > 0 || p.args[ARG_MAX_DROP].f > 0;
+    bool by_target =
+        p.args[ARG_SIZE_RATIO].f > 0 || p.args[ARG_MACS_RATIO].f > 0 || p.args[ARG_MAX_DROP].f > 0;
+    bool looks = p.args[ARG_SENSITIVITY].b || by_target;
     unsigned char *levels = NULL;
     int code = check_data(&p, looks, err);
-    if (code == SHR_OK && looks) {
+    if (code == SHR_OK && is_plan(&p)) {
+        code = check_plan(&p, by_target, err);
+    } else if (code == SHR_OK && looks) {
         code = choose_levels(&p, &levels, err);
     }
     p.levels = levels;

@@ -46,7 +46,7 @@ struct shr_fit_result { /* all zero = empty */
 
 /* INVALID: labels out of range, a teacher whose values do not match, a loss that is not finite,
  * with the step and the tensor. UNSUPPORTED: an operator without a gradient. ret_model is like
- * model, with other weights. */
+ * model, with other weights; in a plan, with the same. */
 int shr_fit(const struct shr_model *model, const struct shr_fit_opts *opts,
             const struct shr_ctx *ctx, struct shr_model **ret_model,
             struct shr_fit_result *ret_result, struct shr_err *err) SHR_MUSTCHECK;

