@@ -169,6 +169,10 @@ static enum use_role role_of(const struct shr_edge *use, enum shr_dtype dtype)
             return data ? USE_PARAMETER : USE_QUANTIZATION;
         }
     }
+    if (shr_node_is(use->node, "Gather") && use->slot == 0 &&
+        (dtype == SHR_DTYPE_I8 || dtype == SHR_DTYPE_U8)) {
+        return USE_PARAMETER; /* rows of a quantized table */
+    }
     /* the integers of other operators are shapes and indices */
     return shr_dtype_is_float(dtype) ? USE_PARAMETER : USE_OTHER;
 }

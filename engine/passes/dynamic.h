@@ -28,6 +28,7 @@ struct shr_dynamic {
     struct shr_model *model;
     struct shr_graph *g; /* the model's */
     struct shr_dynamic_how how;
+    bool axes; /* DequantizeLinear has an axis: opset 13 */
     struct shr_report *report;
     SHR_VEC(struct shr_dynamic_input) inputs;
     SHR_VEC(struct shr_dynamic_weight) weights;
@@ -41,6 +42,23 @@ int shr_dynamic_matrix(struct shr_dynamic *d, const struct shr_value *w, bool tr
                        struct shr_err *err) SHR_MUSTCHECK;
 int shr_dynamic_recurrent(struct shr_dynamic *d, const struct shr_value *w,
                           struct shr_dynamic_weight *ret, struct shr_err *err) SHR_MUSTCHECK;
+
+/* Any float32 weight, of which axis 1 has the scales: no arithmetic with its integers is asked. */
+int shr_dynamic_stored(struct shr_dynamic *d, const struct shr_value *w,
+                       struct shr_dynamic_weight *ret, struct shr_err *err) SHR_MUSTCHECK;
+/* Is the weight quantized already, as it is or transposed? */
+bool shr_dynamic_find(const struct shr_dynamic *d, const struct shr_value *w,
+                      struct shr_dynamic_weight *ret);
+/* The first MatMul or Gemm that reads w as its matrix and as it is (alpha 1), or NULL. */
+const struct shr_node *shr_dynamic_product_of(const struct shr_value *w);
+
+/* Gather, and GRU or RNN, with weights that are stored as integers. NULL = it can, else why not. */
+const char *shr_dynamic_gather_obstacle(const struct shr_node *node);
+int shr_dynamic_gather(struct shr_dynamic *d, struct shr_node *node,
+                       struct shr_err *err) SHR_MUSTCHECK;
+const char *shr_dynamic_gru_obstacle(const struct shr_node *node);
+int shr_dynamic_gru(struct shr_dynamic *d, struct shr_node *node,
+                    struct shr_err *err) SHR_MUSTCHECK;
 
 /* LSTM becomes com.microsoft's DynamicQuantizeLSTM. NULL = it can, else why not. */
 const char *shr_dynamic_lstm_obstacle(const struct shr_node *node);

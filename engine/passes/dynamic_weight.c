@@ -28,16 +28,18 @@ static struct shr_quant_how how_of(const struct shr_dynamic_how *how)
 }
 
 static void tell(const struct shr_dynamic *d, const struct shr_value *w,
-                 const struct shr_quant_weight *q, bool per_channel)
+                 const struct shr_quant_weight *q, bool per_channel, const char *use)
 {
-    struct shr_note *note = shr_report_note(
-        d->report, SHR_NOTE_DONE, w->name, "%s weights, %s; the input is quantized when it runs",
-        d->how.int8 ? "int8" : "uint8", per_channel ? "per channel" : "per tensor");
+    struct shr_note *note = shr_report_note(d->report, SHR_NOTE_DONE, w->name, "%s weights, %s; %s",
+                                            d->how.int8 ? "int8" : "uint8",
+                                            per_channel ? "per channel" : "per tensor", use);
     shr_note_figure(note, "scale_min", q->scale_min);
     shr_note_figure(note, "scale_max", q->scale_max);
     shr_note_figure(note, "sqnr_db", q->sqnr_db);
     shr_note_figure(note, "largest", q->top_min);
 }
+
+static const char quantized_input[] = "the input is quantized when it runs";
 
 static int store(struct shr_dynamic *d, struct shr_dynamic_weight *w, struct shr_quant_weight *q,
                  bool with_zero, struct shr_err *err)
@@ -70,6 +72,65 @@ static bool find(const struct shr_dynamic *d, struct shr_dynamic_weight *w)
     return false;
 }
 
+const struct shr_node *shr_dynamic_product_of(const struct shr_value *v)
+{
+    SHR_EACH_USE (use, v) {
+        const bool product = shr_node_is(use->node, "MatMul") || shr_node_is(use->node, "Gemm");
+        if (product && use->slot == 1 && shr_node_float(use->node, "alpha", 1) == 1) {
+            return use->node;
+        }
+    }
+    return NULL;
+}
+
+bool shr_dynamic_find(const struct shr_dynamic *d, const struct shr_value *v,
+                      struct shr_dynamic_weight *ret)
+{
+    struct shr_dynamic_weight w = {.w = v, .alpha = 1};
+    bool found = find(d, &w);
+    if (!found) {
+        w.transposed = true;
+        found = find(d, &w);
+    }
+    *ret = w;
+    return found;
+}
+
+static bool is_table(const struct shr_value *v)
+{
+    SHR_EACH_USE (use, v) {
+        if (shr_node_is(use->node, "Gather") && use->slot == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int shr_dynamic_stored(struct shr_dynamic *d, const struct shr_value *v,
+                       struct shr_dynamic_weight *ret, struct shr_err *err)
+{
+    struct shr_dynamic_weight w = {.w = v, .alpha = 1};
+    struct shr_quant_how how = {
+        .grid = shr_quant_grid_of(d->how.int8 ? SHR_DTYPE_I8 : SHR_DTYPE_U8, d->how.int8, false),
+        .axis = 1,
+        .per_channel = d->how.per_channel && d->axes,
+    };
+    struct shr_quant_weight q = {0};
+    int code = SHR_OK;
+    if (!find(d, &w)) {
+        code = shr_quantize_weight(&v->constant, v->name, &how, &q, err);
+        if (code == SHR_OK) {
+            tell(d, v, &q, how.per_channel, "stored so, and computed with in float");
+            code = store(d, &w, &q, !d->how.int8, err);
+        }
+    }
+    if (code == SHR_OK) {
+        *ret = w;
+    }
+    shr_quant_weight_finish(&q);
+    return code;
+}
+
 int shr_dynamic_matrix(struct shr_dynamic *d, const struct shr_value *v, bool transposed,
                        float alpha, struct shr_dynamic_weight *ret, struct shr_err *err)
 {
@@ -77,10 +138,12 @@ int shr_dynamic_matrix(struct shr_dynamic *d, const struct shr_value *v, bool tr
     struct shr_quant_how how = how_of(&d->how);
     struct shr_quant_weight q = {0};
     int code = SHR_OK;
+    /* a table's rows are these columns, and picked ones have no axis that tells them apart */
+    how.per_channel = how.per_channel && !(is_table(v) && (transposed || !d->axes));
     if (!find(d, &w)) {
         code = quantize_plain(&v->constant, v->name, transposed, alpha, &how, &q, err);
         if (code == SHR_OK) {
-            tell(d, v, &q, how.per_channel);
+            tell(d, v, &q, how.per_channel, quantized_input);
             code = store(d, &w, &q, !d->how.int8, err);
         }
     }
@@ -157,7 +220,7 @@ int shr_dynamic_recurrent(struct shr_dynamic *d, const struct shr_value *v,
         code = split_params(&q.zero, directions, err);
     }
     if (code == SHR_OK) {
-        tell(d, v, &q, how.per_channel);
+        tell(d, v, &q, how.per_channel, quantized_input);
         code = store(d, &w, &q, true, err);
     }
     if (code == SHR_OK) {

@@ -3,8 +3,9 @@
  * MatMul and Gemm with constant weights become
  *     DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul by both scales [-> Add of the bias]
  * the form, and the names, of ONNX Runtime's tool, so that its fusions find it; LSTM becomes
- * com.microsoft's DynamicQuantizeLSTM (dynamic_lstm.c). An input that several nodes read is
- * quantized once, and so are tied weights (dynamic_weight.c). Thread: one. */
+ * com.microsoft's DynamicQuantizeLSTM (dynamic_lstm.c); Gather, GRU and RNN store their weights as
+ * integers (dynamic_stored.c). An input that several nodes read is quantized once, and so are tied
+ * weights (dynamic_weight.c). Thread: one. */
 #include <stdio.h>
 
 #include "passes/dynamic.h"
@@ -12,7 +13,7 @@
 #include "passes/raise_opset.h"
 
 enum { ARG_WEIGHT_TYPE, ARG_PER_CHANNEL, ARG_REDUCE_RANGE, ARG_OPS, SHR_ARGS_NODES };
-enum { OPSET_NEEDED = 11 }; /* has DynamicQuantizeLinear */
+enum { OPSET_NEEDED = 11, OPSET_OF_AXES = 13 }; /* DynamicQuantizeLinear; DequantizeLinear's */
 
 static const char *const weight_types[] = {"int8", "uint8", NULL};
 enum { REDUCE_AUTO, REDUCE_TRUE, REDUCE_FALSE };
@@ -26,7 +27,8 @@ static const struct shr_param params[] = {
     {"reduce_range", SHR_PARAM_ENUM, "auto", 0, 0, reduce_choices,
      "7-bit weights, for CPUs whose 16-bit sums of two products saturate; auto: only as far as a "
      "channel needs it"},
-    {"op_types", SHR_PARAM_LIST, "MatMul,Gemm,LSTM", 0, 0, NULL, "Operators to quantize"},
+    {"op_types", SHR_PARAM_LIST, "MatMul,Gemm,LSTM,GRU,RNN,Gather", 0, 0, NULL,
+     "Operators to quantize"},
     SHR_PARAMS_NODES,
 };
 
@@ -71,18 +73,6 @@ static int quantize_input(struct shr_dynamic *d, struct shr_node *before, struct
 }
 
 /* ── Nodes ──────────────────────────────────────────────────────────────────────────────────── */
-
-/* NULL = can be quantized, else why not. */
-static const char *obstacle(const struct shr_node *node)
-{
-    if (shr_node_is(node, "LSTM")) {
-        return shr_dynamic_lstm_obstacle(node);
-    }
-    if (!shr_node_is(node, "MatMul") && !shr_node_is(node, "Gemm")) {
-        return "it has no dynamically quantized form here; it stays in float";
-    }
-    return shr_linear_obstacle(node);
-}
 
 static int add(struct shr_dynamic *d, struct shr_node *before, const char *op, const char *stem,
                const char *suffix, struct shr_value *const *in, size_t n_in,
@@ -147,20 +137,96 @@ static int quantize_product(struct shr_dynamic *d, struct shr_node *node, struct
     return code == SHR_OK ? shr_edit_replace(d->g, node, product, err) : code;
 }
 
+/* ── The whole ──────────────────────────────────────────────────────────────────────────────── */
+
+struct form {
+    const char *op_type;
+    const char *(*obstacle)(
+        const struct shr_node *node); /* NULL = it has this form, else why not */
+    int (*quantize)(struct shr_dynamic *d, struct shr_node *node, struct shr_err *err);
+    size_t weights[2]; /* where they are */
+    bool stored;       /* smaller only when nobody reads them in float */
+};
+
+static const struct form forms[] = {
+    {"MatMul", shr_linear_obstacle, quantize_product, {1, 1}, false},
+    {"Gemm", shr_linear_obstacle, quantize_product, {1, 1}, false},
+    {"LSTM", shr_dynamic_lstm_obstacle, shr_dynamic_lstm, {1, 2}, false},
+    {"GRU", shr_dynamic_gru_obstacle, shr_dynamic_gru, {1, 2}, true},
+    {"RNN", shr_dynamic_gru_obstacle, shr_dynamic_gru, {1, 2}, true},
+    {"Gather", shr_dynamic_gather_obstacle, shr_dynamic_gather, {0, 0}, true},
+};
+
+static const struct form *form_of(const struct shr_node *node)
+{
+    for (size_t i = 0; i < SHR_COUNT_OF(forms); i++) {
+        if (shr_node_is(node, forms[i].op_type)) {
+            return &forms[i];
+        }
+    }
+    return NULL;
+}
+
+static const char *obstacle(const struct shr_node *node, const struct shr_arg *args)
+{
+    const struct form *form = form_of(node);
+    const char *why = shr_nodes_excluded(node, &args[ARG_NODES]);
+    if (why == NULL) {
+        why = form == NULL ? "it has no dynamically quantized form here; it stays in float"
+                           : form->obstacle(node);
+    }
+    return why != NULL                                    ? why
+           : shr_arg_lists(&args[ARG_OPS], node->op_type) ? NULL
+                                                          : "its operator is not in op_types";
+}
+
+/* Does anybody read it who needs it in float? */
+static bool stays(const struct shr_value *w, const struct shr_arg *args)
+{
+    SHR_EACH_USE (use, w) {
+        const struct form *form = form_of(use->node);
+        const bool weight =
+            form != NULL && (use->slot == form->weights[0] || use->slot == form->weights[1]);
+        if (!weight || obstacle(use->node, args) != NULL) {
+            return true;
+        }
+    }
+    return w->is_output || w->captured;
+}
+
+/* As obstacle, and the weights would not be there twice. */
+static const char *whole_obstacle(const struct shr_node *node, const struct shr_arg *args)
+{
+    const char *why = obstacle(node, args);
+    const struct form *form = form_of(node);
+    for (size_t i = 0; i < 2 && why == NULL && form->stored; i++) {
+        why = stays(shr_node_in(node, form->weights[i]), args) ? "its weights stay in float too"
+                                                               : NULL;
+    }
+    return why;
+}
+
+/* Not every Gather has a table: most are of shapes. */
+static bool is_candidate(const struct shr_node *node, const struct shr_arg *args)
+{
+    if (shr_node_is(node, "Gather")) {
+        const struct shr_value *table = shr_node_in(node, 0);
+        return shr_value_is_constant(table) && table->constant.dtype == SHR_DTYPE_F32;
+    }
+    return (node->op != NULL && node->op->quant_role == SHR_QUANT_WEIGHTED) ||
+           shr_arg_lists(&args[ARG_OPS], node->op_type);
+}
+
 static int quantize_all(struct shr_dynamic *d, const struct shr_arg *args,
                         const struct shr_ctx *ctx, struct shr_err *err)
 {
     size_t total = d->g->n_nodes, done = 0;
     for (struct shr_node *node = d->g->first_node, *next; node != NULL; node = next, done++) {
         next = node->next;
-        bool weighted = node->op != NULL && node->op->quant_role == SHR_QUANT_WEIGHTED;
-        bool asked = shr_arg_lists(&args[ARG_OPS], node->op_type);
-        if (!weighted && !asked) {
+        if (!is_candidate(node, args)) {
             continue;
         }
-        const char *why = shr_nodes_excluded(node, &args[ARG_NODES]);
-        why = why != NULL ? why : obstacle(node);
-        why = why != NULL ? why : asked ? NULL : "its operator is not in op_types";
+        const char *why = whole_obstacle(node, args);
         if (why != NULL) {
             char label[128];
             shr_report_note(d->report, SHR_NOTE_SKIPPED, shr_node_label(node, label, sizeof label),
@@ -169,14 +235,46 @@ static int quantize_all(struct shr_dynamic *d, const struct shr_arg *args,
         }
         int code = shr_ctx_poll(ctx, err);
         if (code == SHR_OK) {
-            code = shr_node_is(node, "LSTM") ? shr_dynamic_lstm(d, node, err)
-                                             : quantize_product(d, node, err);
+            code = form_of(node)->quantize(d, node, err);
         }
         if (code != SHR_OK) {
             return code;
         }
         shr_ctx_tell(ctx, "quantize", done, total);
     }
+    return SHR_OK;
+}
+
+/* Does a node get weights with an axis of scales? */
+static bool wants_axes(const struct shr_dynamic *d, const struct shr_arg *args)
+{
+    SHR_EACH_NODE (node, d->g) {
+        const struct form *form = form_of(node);
+        if (form != NULL && form->stored && d->how.per_channel &&
+            whole_obstacle(node, args) == NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Where DequantizeLinear cannot get an axis, there is one scale for a tensor. */
+static int raise_opset(struct shr_dynamic *d, const struct shr_arg *args, struct shr_err *err)
+{
+    const bool needed = shr_model_opset(d->model, "") < OPSET_NEEDED;
+    if (needed || (shr_model_opset(d->model, "") < OPSET_OF_AXES && wants_axes(d, args))) {
+        struct shr_err own = {0};
+        int code = shr_raise_opset(d->model, d->report, &own);
+        if (code != SHR_OK && (needed || code != SHR_ERR_UNSUPPORTED)) {
+            return shr_err_set(err, code, "%s", own.msg);
+        }
+        if (code != SHR_OK) {
+            shr_report_note(d->report, SHR_NOTE_WARNING, "",
+                            "%s; weights that are only stored get a scale for each tensor",
+                            own.msg);
+        }
+    }
+    d->axes = shr_model_opset(d->model, "") >= OPSET_OF_AXES;
     return SHR_OK;
 }
 
@@ -192,8 +290,7 @@ static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_
                 .certify = args[ARG_REDUCE_RANGE].i == REDUCE_AUTO},
         .report = call->report,
     };
-    int code =
-        shr_model_opset(model, "") < OPSET_NEEDED ? shr_raise_opset(model, d.report, err) : SHR_OK;
+    int code = raise_opset(&d, args, err);
     if (code == SHR_OK) {
         code = quantize_all(&d, args, call->ctx, err);
     }
