@@ -6,7 +6,9 @@
 #include "data/dataset.h"
 #include "exec/plan.h"
 
-enum { BATCH = 32 };
+enum {
+    BATCH = 8
+}; /* all values of a batch are held: more of them cost memory and win little time */
 
 int shr_calibration_init(struct shr_calibration *ret, size_t n, struct shr_err *err)
 {
