@@ -22,8 +22,8 @@ TORCH = os.environ.get("SHRINKD_TORCH", "/usr/bin/python3")
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 MODELS = ROOT / "examples" / "models"
 WORKS = {  # model of the job, pass, arguments, epochs, rows, what the ratio should be
-    "mlp": ("mlp", "distill", ["student.mlp=128"], 3, 60000, 2.0),
-    "mlp-recomputed": ("mlp", "distill", ["student.mlp=128", "max_memory=1"], 3, 60000, 1.2),
+    "mlp": ("mlp", "distill", ["student.mlp=128"], 10, 60000, 2.0),
+    "mlp-recomputed": ("mlp", "distill", ["student.mlp=128", "max_memory=1"], 10, 60000, 1.2),
     "cnn": ("cnn", "finetune", [], 2, 3000, 1.1),
     "lstm": ("lstm", "finetune", [], 2, 6000, 1.2),
 }
