@@ -3,6 +3,7 @@
 #include "clock.h"
 #include "context.h"
 #include "handlers.h"
+#include "problem.h"
 
 static void plan_free(void *user)
 {
@@ -36,7 +37,9 @@ int api_plan_post(struct api_request *req, struct shr_err *err)
             api_waiter_remove(&req->api->waiters, req);
             return api_reply_json(req, 200, answer, err);
         }
-        if (rc == 0 && api_now_ms() >= req->wait_until_ms) {
+        if (rc == 0 && atomic_load(&req->api->is_stopping)) {
+            rc = shr_err_set(err, API_ERR_UNAVAILABLE, "the server is stopping");
+        } else if (rc == 0 && api_now_ms() >= req->wait_until_ms) {
             rc = shr_err_set(err, SHR_ERR_TIMEOUT, "the plan took longer than max_wait_s (%u)",
                              req->api->settings->max_wait_s);
         } else if (rc == 0 && req->waiter.is_listed) {

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -111,6 +112,21 @@ def test_more_plans_than_may_be_are_refused(shared):
     assert any(answer.status == 200 for answer in answers)
     refused = [answer for answer in answers if answer.status != 200]
     assert all("max_plans" in answer.json()["detail"] for answer in refused)
+
+
+def test_a_plan_ends_with_the_daemon(start_daemon):
+    daemon, answers = start_daemon("--stop-grace-s", "60"), []
+    assert daemon.put_model("cnn", MODELS / "cnn.onnx").status == 201
+    prune = {"pass": "prune_unstructured", "amount": 0.01, "scope": "global"}
+    job = {"model": "cnn", "pipeline": [prune] * 32}
+    asking = threading.Thread(target=lambda: answers.append(daemon.request("POST", "/v1/plan", job)))
+    asking.start()
+    time.sleep(0.2)
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 30
+    asking.join()
+    assert answers[0].status == 503 and "stopping" in answers[0].json()["detail"]
 
 
 def test_shrinkctl_prints_it(shared, tmp_path):
