@@ -1,4 +1,5 @@
-// Line charts of what a job told: how training went, and what pruning a group costs.
+// Line charts of what a job told: how training went, what pruning a group or quantizing a layer costs,
+// and what accuracy takes how many layers in float.
 
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [420, 190, 52, 24, 8, 8];
@@ -106,8 +107,32 @@ function sensitivityChart(step) {
   return lineChart(`${step.pass}: ${kind} when a group alone is pruned`, series, "by % of its channels");
 }
 
+function pointsOf(notes, x, y) {
+  return notes
+    .map((note) => note.figures ?? {})
+    .filter((figures) => x in figures && y in figures)
+    .map((figures) => [figures[x], figures[y]])
+    .sort((a, b) => a[0] - b[0]);
+}
+
+// Notes with alone_… are of one layer each, those with candidate of one choice of layers.
+function quantizationCharts(step) {
+  const notes = step.notes ?? [];
+  const choices = notes.filter((note) => "candidate" in (note.figures ?? {}));
+  const charts = [["SQNR", "alone_sqnr_db", "dB, by layer"], ["accuracy", "alone_accuracy", "by layer"],
+    ["agreement", "alone_agreement", "by layer"]]
+    .map(([name, figure, unit]) => lineChart(`${step.pass}: ${name} when a layer alone is quantized`,
+      [[name, pointsOf(notes, "layer", figure)]], unit));
+  for (const kind of ["accuracy", "agreement"]) {
+    charts.push(lineChart(`${step.pass}: ${kind} with layers in float`,
+      [[kind, pointsOf(choices, "float_layers", kind)]], "by their number"));
+  }
+  return charts;
+}
+
 export function chartsOf(report) {
   return report.steps
-    .flatMap((step) => [...curveCharts(step.pass, step.curves ?? {}, "by step"), sensitivityChart(step)])
+    .flatMap((step) => [...curveCharts(step.pass, step.curves ?? {}, "by step"), sensitivityChart(step),
+      ...quantizationCharts(step)])
     .filter((chart) => chart !== null);
 }

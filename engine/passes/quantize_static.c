@@ -4,11 +4,13 @@
  * convert (write QuantizeLinear and DequantizeLinear; runtimes turn what is between into integer
  * operators). Thread: one. */
 #include <math.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "passes/edit.h"
 #include "passes/equalize.h"
 #include "passes/qoperator.h"
+#include "passes/quant_sensitivity.h"
 #include "passes/raise_opset.h"
 #include "passes/static_ranges.h"
 #include "passes/static_select.h"
@@ -29,6 +31,9 @@ enum {
     ARG_PRE_OPTIMIZE,
     ARG_RANGES,
     ARG_MAX_MEMORY,
+    ARG_SENSITIVITY,
+    ARG_SENSITIVITY_SAMPLES,
+    ARG_MAX_ACCURACY_DROP,
     SHR_ARGS_NODES,
 };
 
@@ -69,7 +74,19 @@ static const struct shr_param params[] = {
      "Ranges that are not to be measured, each NAME=MIN:MAX with the name of a tensor"},
     {"max_memory", SHR_PARAM_BYTES, "0", 0, 0, NULL,
      "For calibration; 0 means the limit of the job"},
+    {"sensitivity", SHR_PARAM_BOOL, "false", 0, 0, NULL,
+     "Tell for each layer with weights what quantizing it alone costs: noise and accuracy"},
+    {"sensitivity_samples", SHR_PARAM_INT, "128", 1, 1e9, NULL,
+     "How many of the samples a layer alone is judged on"},
+    {"max_accuracy_drop", SHR_PARAM_FLOAT, "0", 0, 1, NULL,
+     "Leave the fewest layers in float with which at most this much accuracy is lost on "
+     "data.calibrate; without labels, this share of classes changes; 0: quantize all"},
     SHR_PARAMS_NODES,
+};
+
+struct range {
+    bool known;
+    double min, max;
 };
 
 struct quantize {
@@ -79,9 +96,15 @@ struct quantize {
     bool per_channel;
     struct shr_static chosen;
     struct shr_calibration seen;     /* one a chosen value */
+    struct range *ranges;            /* one a chosen value, read once: entropy takes its time */
     struct shr_quant_params *scales; /* one a chosen value */
     struct shr_qdq qdq;
 };
+
+static bool chooses_layers(const struct quantize *q)
+{
+    return q->args[ARG_SENSITIVITY].b || q->args[ARG_MAX_ACCURACY_DROP].f > 0;
+}
 
 static enum shr_dtype activation_dtype(const struct quantize *q)
 {
@@ -151,7 +174,8 @@ static int prepare(struct quantize *q, struct shr_err *err)
         code = balance(q, err);
     }
     if (code == SHR_OK) {
-        code = shr_static_select(q->model, &q->args[ARG_NODES], report, &q->chosen, err);
+        code = shr_static_select(q->model, &q->args[ARG_NODES], NULL,
+                                 chooses_layers(q) ? NULL : report, &q->chosen, err);
     }
     if (code == SHR_OK) {
         code = shr_static_ranges(&q->chosen, &q->model->graph, &q->args[ARG_RANGES], q->call->model,
@@ -165,10 +189,19 @@ static int prepare(struct quantize *q, struct shr_err *err)
 
 /* ── Calibrate ──────────────────────────────────────────────────────────────────────────────── */
 
+static int make_ranges(struct quantize *q, struct shr_err *err)
+{
+    q->ranges = shr_mem_new(q->chosen.values.n + 1, sizeof *q->ranges);
+    return q->ranges != NULL ? SHR_OK : shr_err_set(err, SHR_ERR_NOMEM, "out of memory for ranges");
+}
+
 static int calibrate(struct quantize *q, struct shr_err *err)
 {
     const struct shr_ctx *ctx = q->call->ctx;
     int code = shr_calibration_init(&q->seen, q->chosen.values.n, err);
+    if (code == SHR_OK) {
+        code = make_ranges(q, err);
+    }
     if (code != SHR_OK) {
         return code;
     }
@@ -203,6 +236,18 @@ static void range_of(const struct quantize *q, const struct shr_histogram *h,
     }
 }
 
+static void range_at(struct quantize *q, size_t i, const struct shr_quant_grid *grid, double *min,
+                     double *max)
+{
+    struct range *range = &q->ranges[i];
+    if (!range->known) {
+        range_of(q, &q->seen.v[i].histogram, grid, &range->min, &range->max);
+        range->known = true;
+    }
+    *min = range->min;
+    *max = range->max;
+}
+
 /* A note, with how the range was found, and its figures. */
 static void choose_scale(struct quantize *q, size_t i, const struct shr_quant_grid *grid)
 {
@@ -210,7 +255,7 @@ static void choose_scale(struct quantize *q, size_t i, const struct shr_quant_gr
     const struct shr_histogram *h = &q->seen.v[i].histogram;
     double min = value->min, max = value->max;
     if (value->fixed == SHR_STATIC_SEEN) {
-        range_of(q, h, grid, &min, &max);
+        range_at(q, i, grid, &min, &max);
     }
     q->scales[i] = shr_quant_params_of(grid, min, max);
     struct shr_note *note =
@@ -293,8 +338,193 @@ static int convert(struct quantize *q, struct shr_err *err)
         v->was_declared = v->was_declared && (v->is_input || v->is_output);
     }
     shr_graph_drop_unused(&q->model->graph);
+    if (code == SHR_OK && q->args[ARG_FORMAT].i == QOPERATOR) {
+        code = shr_qoperator(q->model, q->call->report, err);
+    }
     return code;
 }
+
+static int calibrate_and_convert(struct quantize *q, struct shr_err *err)
+{
+    int code = calibrate(q, err);
+    if (code == SHR_OK) {
+        code = choose_scales(q, err);
+    }
+    return code == SHR_OK ? convert(q, err) : code;
+}
+
+/* ── A choice of layers ─────────────────────────────────────────────────────────────────────── */
+
+/* Position of a value of this name; n = it is not chosen. */
+static size_t find_chosen(const struct shr_static *s, const char *name)
+{
+    size_t i = 0;
+    while (i < s->values.n && strcmp(s->values.v[i].v->name, name) != 0) {
+        i++;
+    }
+    return i;
+}
+
+/* The ranges that were given for values that are chosen here too, and those of the graph. */
+static int take_fixed_ranges(struct quantize *q, const struct quantize *whole, struct shr_err *err)
+{
+    const struct shr_arg none = {.type = SHR_PARAM_LIST};
+    for (size_t i = 0; i < q->chosen.values.n; i++) {
+        struct shr_static_value *value = &q->chosen.values.v[i];
+        const size_t j = find_chosen(&whole->chosen, value->v->name);
+        if (j < whole->chosen.values.n && whole->chosen.values.v[j].fixed == SHR_STATIC_GIVEN) {
+            value->fixed = SHR_STATIC_GIVEN;
+            value->min = whole->chosen.values.v[j].min;
+            value->max = whole->chosen.values.v[j].max;
+        }
+    }
+    return shr_static_ranges(&q->chosen, &q->model->graph, &none, q->model, err);
+}
+
+/* What the whole saw of the values that are chosen here too; its sums and rows stay its own. */
+static int borrow_ranges(struct quantize *q, const struct quantize *whole, struct shr_err *err)
+{
+    int code = shr_calibration_init(&q->seen, q->chosen.values.n, err);
+    if (code == SHR_OK) {
+        code = make_ranges(q, err);
+    }
+    q->seen.samples = whole->seen.samples;
+    for (size_t i = 0; i < q->seen.n && code == SHR_OK; i++) {
+        const char *name = q->chosen.values.v[i].v->name;
+        const size_t j = find_chosen(&whole->chosen, name);
+        if (j == whole->chosen.values.n) {
+            code = shr_err_set(err, SHR_ERR_INTERNAL, "value '%s' was not calibrated", name);
+        } else {
+            q->seen.v[i] = whole->seen.v[j];
+            q->ranges[i] = whole->ranges[j];
+        }
+    }
+    return code;
+}
+
+/* Quantizes a model like the whole's, but for the layers that stay in float. */
+static int convert_choice(const struct quantize *whole, const struct shr_pass_call *call,
+                          struct shr_model *model, const bool *in_float, struct shr_err *err)
+{
+    struct quantize q = {
+        .call = call, .args = whole->args, .model = model, .per_channel = whole->per_channel};
+    bool *marks = shr_mem_new(whole->model->graph.n_nodes + 1, sizeof *marks);
+    int code =
+        marks != NULL ? SHR_OK : shr_err_set(err, SHR_ERR_NOMEM, "out of memory for a choice");
+    for (size_t i = 0; i < whole->chosen.weighted.n && code == SHR_OK; i++) {
+        marks[whole->chosen.weighted.v[i]->index] = in_float[i];
+    }
+    if (code == SHR_OK) {
+        code = shr_static_select(model, &q.args[ARG_NODES], marks, call->report, &q.chosen, err);
+    }
+    if (code == SHR_OK) {
+        code = take_fixed_ranges(&q, whole, err);
+    }
+    if (code == SHR_OK) {
+        code = borrow_ranges(&q, whole, err);
+    }
+    if (code == SHR_OK) {
+        code = choose_scales(&q, err);
+    }
+    if (code == SHR_OK) {
+        code = convert(&q, err);
+    }
+    shr_qdq_finish(&q.qdq);
+    shr_mem_free(q.seen.v);
+    shr_mem_free(q.ranges);
+    shr_mem_free(q.scales);
+    shr_static_finish(&q.chosen);
+    shr_mem_free(marks);
+    return code;
+}
+
+/* Of a trial only errors and cancellation count. */
+static int try_choice(void *user, const bool *in_float, struct shr_model **ret, struct shr_err *err)
+{
+    const struct quantize *whole = user;
+    struct shr_pass_call call = *whole->call;
+    struct shr_ctx ctx = {0};
+    if (call.ctx != NULL) {
+        ctx = *call.ctx;
+        ctx.progress = NULL;
+    }
+    call.ctx = &ctx;
+    call.report = NULL;
+    struct shr_model *model = NULL;
+    int code = shr_model_clone(whole->model, &model, err);
+    if (code == SHR_OK) {
+        code = convert_choice(whole, &call, model, in_float, err);
+    }
+    if (code != SHR_OK) {
+        shr_model_free(model);
+        return code;
+    }
+    shr_model_resolve(model);
+    *ret = model;
+    return SHR_OK;
+}
+
+static int read_ranges(struct quantize *q, struct shr_err *err)
+{
+    const struct shr_quant_grid grid = shr_quant_grid_of(activation_dtype(q), false, false);
+    int code = SHR_OK;
+    for (size_t i = 0; i < q->chosen.values.n && code == SHR_OK; i++) {
+        double min = 0, max = 0;
+        range_at(q, i, &grid, &min, &max);
+        code = shr_ctx_poll(q->call->ctx, err);
+    }
+    return code;
+}
+
+static int choose_layers(struct quantize *q, bool *in_float, struct shr_err *err)
+{
+    const size_t n = q->chosen.weighted.n;
+    const struct shr_quant_goal goal = {
+        .samples = q->args[ARG_SAMPLES].i,
+        .samples_alone = q->args[ARG_SENSITIVITY_SAMPLES].i,
+        .max_accuracy_drop = q->args[ARG_MAX_ACCURACY_DROP].f,
+        .sensitivity = q->args[ARG_SENSITIVITY].b,
+    };
+    struct shr_arena arena = {0};
+    const char **names = shr_arena_new(&arena, n + 1, sizeof *names);
+    int code = names != NULL ? SHR_OK : shr_err_set(err, SHR_ERR_NOMEM, "out of memory for names");
+    for (size_t i = 0; i < n && code == SHR_OK; i++) {
+        char label[128];
+        shr_node_label(q->chosen.weighted.v[i], label, sizeof label);
+        names[i] = shr_arena_strdup(&arena, label);
+        if (names[i] == NULL) {
+            code = shr_err_set(err, SHR_ERR_NOMEM, "out of memory for names");
+        }
+    }
+    if (code == SHR_OK) {
+        code = read_ranges(q, err);
+    }
+    if (code == SHR_OK) {
+        code = shr_quant_choose(q->call, names, n, &goal, try_choice, q, in_float, err);
+    }
+    shr_arena_finish(&arena);
+    return code;
+}
+
+static int convert_chosen(struct quantize *q, struct shr_err *err)
+{
+    bool *in_float = shr_mem_new(q->chosen.weighted.n + 1, sizeof *in_float);
+    int code =
+        in_float != NULL ? SHR_OK : shr_err_set(err, SHR_ERR_NOMEM, "out of memory for a choice");
+    if (code == SHR_OK && q->chosen.values.n > 0) {
+        code = calibrate(q, err);
+        if (code == SHR_OK) {
+            code = choose_layers(q, in_float, err);
+        }
+    }
+    if (code == SHR_OK) {
+        code = convert_choice(q, q->call, q->model, in_float, err);
+    }
+    shr_mem_free(in_float);
+    return code;
+}
+
+/* ── The pass ───────────────────────────────────────────────────────────────────────────────── */
 
 static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_err *err)
 {
@@ -306,20 +536,14 @@ static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_
     if (code == SHR_OK) {
         code = prepare(&q, err);
     }
-    if (code == SHR_OK && q.chosen.values.n > 0) {
-        code = calibrate(&q, err);
-        if (code == SHR_OK) {
-            code = choose_scales(&q, err);
-        }
-        if (code == SHR_OK) {
-            code = convert(&q, err);
-        }
-        if (code == SHR_OK && q.args[ARG_FORMAT].i == QOPERATOR) {
-            code = shr_qoperator(model, call->report, err);
-        }
+    if (code == SHR_OK && chooses_layers(&q)) {
+        code = convert_chosen(&q, err);
+    } else if (code == SHR_OK && q.chosen.values.n > 0) {
+        code = calibrate_and_convert(&q, err);
     }
     shr_qdq_finish(&q.qdq);
     shr_calibration_finish(&q.seen);
+    shr_mem_free(q.ranges);
     shr_mem_free(q.scales);
     shr_static_finish(&q.chosen);
     return code;

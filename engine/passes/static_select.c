@@ -9,6 +9,7 @@
 struct select {
     struct shr_graph *g;
     const struct shr_arg *nodes;
+    const bool *in_float; /* [n_nodes] or NULL */
     struct shr_report *report;
     bool *quantized;       /* [n_nodes] */
     struct shr_map chosen; /* values by name */
@@ -113,6 +114,9 @@ static int choose_nodes(struct select *s, struct shr_err *err)
             continue;
         }
         const char *why = shr_nodes_excluded(node, s->nodes);
+        if (why == NULL && weighted && s->in_float != NULL && s->in_float[node->index]) {
+            why = "max_accuracy_drop is not met otherwise";
+        }
         if (why == NULL) {
             why = weighted ? weighted_obstacle(node) : arith_obstacle(s, node);
         }
@@ -251,10 +255,10 @@ const struct shr_static_value *shr_static_find(const struct shr_static *s,
     return NULL;
 }
 
-int shr_static_select(struct shr_model *model, const struct shr_arg *nodes,
+int shr_static_select(struct shr_model *model, const struct shr_arg *nodes, const bool *in_float,
                       struct shr_report *report, struct shr_static *ret, struct shr_err *err)
 {
-    struct select s = {.g = &model->graph, .nodes = nodes, .report = report};
+    struct select s = {.g = &model->graph, .nodes = nodes, .in_float = in_float, .report = report};
     shr_graph_number(s.g);
     s.quantized = shr_mem_new(s.g->n_nodes + 1, sizeof *s.quantized);
     int code = s.quantized == NULL

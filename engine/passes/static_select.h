@@ -1,6 +1,7 @@
 /* What static quantization quantizes: which nodes, and which values between them.
  *
- *   - A weighted node (Conv, Gemm, MatMul with constant weights) always, unless filtered.
+ *   - A weighted node (Conv, Gemm, MatMul with constant weights) always, unless filtered
+ *     or kept in float for accuracy.
  *   - A node of arithmetic (Add, Concat, pooling by average) when one of its inputs comes from a
  *     quantized node and its output is not the model's.
  *   - A value that a quantized node reads, or that Conv or arithmetic writes. Between such a node
@@ -34,7 +35,8 @@ struct shr_static {
     SHR_VEC(struct shr_node *) weighted;
 };
 
-int shr_static_select(struct shr_model *model, const struct shr_arg *nodes,
+/* in_float: [n_nodes], by position, the weighted nodes that stay in float; NULL = none. */
+int shr_static_select(struct shr_model *model, const struct shr_arg *nodes, const bool *in_float,
                       struct shr_report *report, struct shr_static *ret,
                       struct shr_err *err) SHR_MUSTCHECK;
 void shr_static_finish(struct shr_static *s);

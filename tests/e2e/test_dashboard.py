@@ -76,7 +76,8 @@ def test_training_and_sensitivity_are_drawn(daemon, fashion, browser):
     job = daemon.submit({
         "model": "mlp", "data": {"train": "few", "calibrate": "few", "evaluate": "few"},
         "pipeline": [{"pass": "distill", "student": {"mlp": [16]}, "epochs": 3, "validate": 0.2},
-                     {"pass": "prune_structured", "sensitivity": True}]})
+                     {"pass": "prune_structured", "sensitivity": True},
+                     {"pass": "quantize_static", "sensitivity": True, "max_accuracy_drop": 0.5}]})
     browser.get(daemon.url)
     until(browser, lambda b: "succeeded" in (text_of(b, f"#{job}") or [""])[0])
     browser.find_element(By.CSS_SELECTOR, f"#{job} input").click()
@@ -84,6 +85,9 @@ def test_training_and_sensitivity_are_drawn(daemon, fashion, browser):
     captions = text_of(browser, "#charts figcaption")
     assert any(caption.startswith("distill: loss") for caption in captions), captions
     assert "prune_structured: accuracy when a group alone is pruned (by % of its channels)" in captions
+    assert "quantize_static: SQNR when a layer alone is quantized (dB, by layer)" in captions
+    assert "quantize_static: accuracy when a layer alone is quantized (by layer)" in captions
+    assert "quantize_static: accuracy with layers in float (by their number)" in captions
     lines = browser.execute_script(
         "return [...document.querySelectorAll('#charts polyline')].map(e => e.points.length)")
     assert len(lines) >= len(captions) and max(lines) > 2, lines
