@@ -252,6 +252,7 @@ static void quantize_per_channel(struct job *job)
         struct shr_quant_params params = params_of(job->grid, min, max, top);
         raise_scale(job, c, &params);
         job->out.top_min = top < job->out.top_min ? top : job->out.top_min;
+        job->out.narrowed += top < job->grid->max;
         set_params(job, c, params);
         quantize_channel(job, c, params);
     }
@@ -272,6 +273,7 @@ static void quantize_whole(struct job *job)
         raise_scale(job, c, &params);
     }
     job->out.top_min = top;
+    job->out.narrowed = top < job->grid->max ? job->columns.channels : 0;
     set_params(job, 0, params);
     for (int64_t c = 0; c < job->columns.channels; c++) {
         gather(&job->columns, job->w->data, c, job->buffer);
@@ -302,6 +304,7 @@ int shr_quantize_weight(const struct shr_tensor *w, const char *name,
     job.columns = columns_of(w, how->axis, how->pairs);
     job.out.scale_min = INFINITY;
     job.out.top_min = how->grid.max;
+    job.out.channels = job.columns.channels;
 
     int rank = how->per_channel ? 1 : 0;
     int code = check_finite(w, name, err);

@@ -34,6 +34,7 @@ struct shr_quant_weight {
     double scale_min, scale_max;
     double sqnr_db; /* 10 log10(sum w^2 / sum (w - dequantized)^2); INFINITY when exact */
     int top_min;    /* the least of what |w| max became in a channel: grid.max, or certified less */
+    int64_t channels, narrowed; /* those that got less than grid.max; all when they share a scale */
 };
 
 /* CPUs without VNNI add the products uint8 x int8 of two neighbours along K in 16 bits, where

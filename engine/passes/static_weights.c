@@ -8,6 +8,7 @@
 #include "passes/static_weights.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -88,19 +89,38 @@ static double scale_of(const struct shr_quant_weight *q, int64_t channel)
 
 /* ── Weights ────────────────────────────────────────────────────────────────────────────────── */
 
+/* What the audit of products found, or what was asked for instead of it. */
+static void tell_range(const struct shr_static_weights *s, const struct shr_quant_weight *q,
+                       char *text, size_t size)
+{
+    if (!s->certify) {
+        snprintf(text, size, "%s",
+                 s->grid.max < 127 ? "7 bits" : "8 bits; CPUs without VNNI may saturate");
+    } else if (q->narrowed == 0) {
+        snprintf(text, size, "8 bits in all %lld channels: no pair of products can exceed 16 bits",
+                 (long long)q->channels);
+    } else {
+        snprintf(text, size,
+                 "%lld of %lld channels narrowed, at most to %d of %d, since two of their products "
+                 "could exceed 16 bits on CPUs without VNNI",
+                 (long long)q->narrowed, (long long)q->channels, q->top_min, s->grid.max);
+    }
+}
+
 static void tell_weight(const struct shr_static_weights *s, const struct layer *l,
                         const struct shr_quant_weight *q)
 {
     const char *name = shr_node_in(l->node, 1)->name;
-    const char *range = s->certify ? "the most bits for which no pair of products can saturate"
-                        : s->grid.max < 127 ? "7 bits"
-                                            : "8 bits; CPUs without VNNI may saturate";
+    char range[192];
+    tell_range(s, q, range, sizeof range);
     struct shr_note *note = shr_report_note(s->report, SHR_NOTE_DONE, name, "int8 weights, %s, %s",
                                             s->per_channel ? "per channel" : "per tensor", range);
     shr_note_figure(note, "scale_min", q->scale_min);
     shr_note_figure(note, "scale_max", q->scale_max);
     shr_note_figure(note, "sqnr_db", q->sqnr_db);
     shr_note_figure(note, "largest", q->top_min);
+    shr_note_figure(note, "channels", (double)q->channels);
+    shr_note_figure(note, "channels_narrowed", (double)q->narrowed);
 }
 
 /* Weights that were quantized for another node and whose scales are large enough here too. */

@@ -150,6 +150,8 @@ static void certified_weights_cannot_saturate_and_are_as_large_as_that_allows(vo
         less += top < 127;
     }
     assert_true(less > 0 && tops > CHANNELS * 64); /* some had to give way, not all to 7 bits */
+    assert_int_equal(q.narrowed, less);
+    assert_int_equal(q.channels, CHANNELS);
     shr_quant_weight_finish(&q);
     shr_tensor_finish(&w);
 }

@@ -473,6 +473,46 @@ static void quantize_static_leaves_what_the_filter_excludes(void **state)
     shr_model_free(m);
 }
 
+static void the_audit_of_products_is_told_for_each_layer(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *arguments;
+        double w[8]; /* (4, 2): products of rows 0 and 1, and of 2 and 3, are added in 16 bits */
+        const char *told;
+        double narrowed, largest;
+    } cases[] = {
+        {"", {1, 1, 1, 0, 0, 0, 0, 1}, "1 of 2 channels narrowed, at most to 64 of 127", 1, 64},
+        {"per_channel=false", {1, 1, 1, 0, 0, 0, 0, 1}, "2 of 2 channels narrowed", 2, 64},
+        {"", {1, 1, 0, -1, 1, 0, 0, 1}, "8 bits in all 2 channels: no pair", 0, 127},
+        {"reduce_range=true", {1, 1, 1, 0, 0, 0, 0, 1}, "7 bits", 0, 64},
+        {"reduce_range=false", {1, 1, 1, 0, 0, 0, 0, 1}, "8 bits; CPUs without VNNI", 0, 127},
+    };
+    struct shr_dataset *data = tiny_samples(4, 1);
+    for (size_t i = 0; i < SHR_COUNT_OF(cases); i++) {
+        struct shr_model *m = tiny_model(13);
+        struct shr_value *in[2] = {
+            tiny_input(m, "x", 2, (int64_t[]){-1, 4}),
+            tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 2}, cases[i].w)};
+        tiny_output(m, tiny_node(m, "MatMul", "fc", in, 2, "y"));
+        struct shr_report report = {0};
+        shr_model_free(run_static(m, data, cases[i].arguments, &report));
+        const struct shr_note *note = report.first;
+        while (note != NULL && strcmp(note->subject, "w") != 0) {
+            note = note->next;
+        }
+        assert_non_null(note);
+        assert_non_null(strstr(note->text, cases[i].told));
+        assert_string_equal(note->figures[3].name, "largest");
+        assert_true(note->figures[3].value == cases[i].largest);
+        assert_string_equal(note->figures[5].name, "channels_narrowed");
+        assert_true(note->figures[5].value == cases[i].narrowed);
+        shr_report_finish(&report);
+        shr_model_free(m);
+    }
+    shr_dataset_free(data);
+}
+
 static void quantize_static_gives_the_same_bytes_for_the_same_seed(void **state)
 {
     (void)state;
@@ -719,6 +759,7 @@ int main(void)
         cmocka_unit_test(quantize_static_shares_ranges_and_joins_activations),
         cmocka_unit_test(quantize_static_raises_scales_that_a_bias_would_overflow),
         cmocka_unit_test(quantize_static_leaves_what_the_filter_excludes),
+        cmocka_unit_test(the_audit_of_products_is_told_for_each_layer),
         cmocka_unit_test(quantize_static_gives_the_same_bytes_for_the_same_seed),
         cmocka_unit_test(quantize_static_takes_given_ranges),
         cmocka_unit_test(given_ranges_that_cannot_be_are_errors),
