@@ -1,8 +1,10 @@
 /* Calibration: what values go through a model when it sees real samples.
  *
  * Samples are drawn without replacement by the seed and run through the model in batches; each
- * observer sees one value of the graph. What observers hold does not depend on the batch size
- * (sums: up to rounding) and does not grow with the number of samples. Thread: one. */
+ * observer sees one value of the graph. What observers hold does not grow with the number of
+ * samples and does not depend on the batches: every sample is seen once and whole. (Rounding may:
+ * of sums for means, and of kernels where memory suffices for fewer than four samples.) Thread:
+ * one. */
 #ifndef SHR_PASSES_CALIBRATE_H
 #define SHR_PASSES_CALIBRATE_H
 
@@ -17,15 +19,19 @@ struct shr_observer {
     int64_t channels;
     double *sum;     /* (channels); made here */
     uint64_t counts; /* values of each channel */
-    /* Sees the value instead, if set: of the first axis, if it is of size batch, count are real. */
+    /* Sees the value instead, if set. count < batch only in a model of a fixed batch: count rows of
+     * a first axis of size batch are real then. */
     int (*see)(void *user, const struct shr_tensor *t, int64_t count, int64_t batch,
                struct shr_err *err);
     void *user;
 };
 
+enum { SHR_CALIBRATION_BATCH = 8 }; /* little memory, and as fast as more */
+
 struct shr_calibration {
     size_t n;
     struct shr_observer *v;
+    int64_t batch;   /* the most samples of a run, for speed alone */
     int64_t samples; /* that were seen */
     int64_t *rows;   /* (samples) which, of the dataset, in the order in which they were seen */
 };

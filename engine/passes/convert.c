@@ -131,7 +131,10 @@ static int convert_all(struct convert *c, const struct shr_arg *args, const stru
             shr_tensor_count(&w->constant) < args[ARG_MIN_ELEMENTS].i) {
             continue;
         }
-        int code = convert(c, w, err);
+        int code = shr_ctx_poll(ctx, err);
+        if (code == SHR_OK) {
+            code = convert(c, w, err);
+        }
         if (code != SHR_OK) {
             return code;
         }

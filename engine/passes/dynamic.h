@@ -9,7 +9,8 @@
 struct shr_dynamic_how { /* of the arguments */
     bool int8;           /* symmetric, else uint8 with a zero point */
     bool per_channel;
-    bool reduce, certify; /* 7 bits for all weights, or only as far as a channel needs it */
+    bool reduce, certify;      /* 7 bits for all weights, or only as far as a channel needs it */
+    const struct shr_ctx *ctx; /* polled while weights are quantized, or NULL */
 };
 
 struct shr_dynamic_input { /* an input and its dynamic quantization */

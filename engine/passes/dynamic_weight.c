@@ -24,6 +24,7 @@ static struct shr_quant_how how_of(const struct shr_dynamic_how *how)
         .axis = 1,
         .per_channel = how->per_channel,
         .pairs = how->int8 && how->certify ? SHR_PAIRS_MATRIX : SHR_PAIRS_NONE,
+        .ctx = how->ctx,
     };
 }
 

@@ -127,3 +127,23 @@ int64_t shr_edit_parameters(const struct shr_model *model)
     }
     return n;
 }
+
+int64_t shr_edit_macs(const struct shr_node *node)
+{
+    struct shr_type in[8];
+    if (node->op == NULL || node->op->macs == NULL || node->n_in > SHR_COUNT_OF(in)) {
+        return 0;
+    }
+    for (size_t i = 0; i < node->n_in; i++) {
+        const struct shr_value *v = shr_node_in(node, i);
+        in[i] = (struct shr_type){.rank = -1};
+        if (shr_value_is_constant(v)) {
+            in[i] = (struct shr_type){.dtype = v->constant.dtype, .rank = v->constant.rank};
+            memcpy(in[i].dim, v->constant.dim, sizeof in[i].dim);
+        } else if (v != NULL) {
+            in[i] = v->type;
+        }
+    }
+    int64_t macs = node->op->macs(node, in, &node->out[0]->type);
+    return macs > 0 ? macs : 0;
+}

@@ -45,6 +45,9 @@ bool shr_edit_all_finite(const struct shr_tensor *t);
 /* Elements of weights and biases, as they are stored. */
 int64_t shr_edit_parameters(const struct shr_model *model);
 
+/* Multiplications of a node whose types were inferred; 0 when its operator does not tell. */
+int64_t shr_edit_macs(const struct shr_node *node);
+
 /* The node that alone reads a value that may be NULL. */
 struct shr_node *shr_edit_reader(const struct shr_value *v);
 

@@ -122,22 +122,7 @@ static int64_t count_macs(const struct shr_model *model)
 {
     int64_t total = 0;
     SHR_EACH_NODE (node, &model->graph) {
-        struct shr_type in[8];
-        if (node->op == NULL || node->op->macs == NULL || node->n_in > SHR_COUNT_OF(in)) {
-            continue;
-        }
-        for (size_t i = 0; i < node->n_in; i++) {
-            const struct shr_value *v = shr_node_in(node, i);
-            in[i] = (struct shr_type){.rank = -1};
-            if (shr_value_is_constant(v)) {
-                in[i] = (struct shr_type){.dtype = v->constant.dtype, .rank = v->constant.rank};
-                memcpy(in[i].dim, v->constant.dim, sizeof in[i].dim);
-            } else if (v != NULL) {
-                in[i] = v->type;
-            }
-        }
-        int64_t macs = node->op->macs(node, in, &node->out[0]->type);
-        total += macs > 0 ? macs : 0;
+        total += shr_edit_macs(node);
     }
     return total;
 }

@@ -238,9 +238,13 @@ static void raise_scale(const struct job *job, int64_t channel, struct shr_quant
     }
 }
 
-static void quantize_per_channel(struct job *job)
+static int quantize_per_channel(struct job *job, struct shr_err *err)
 {
     for (int64_t c = 0; c < job->columns.channels; c++) {
+        int code = shr_ctx_poll(job->how->ctx, err);
+        if (code != SHR_OK) {
+            return code;
+        }
         double min = 0, max = 0;
         gather(&job->columns, job->w->data, c, job->buffer);
         range_of(job->buffer, job->columns.k, &min, &max);
@@ -256,14 +260,19 @@ static void quantize_per_channel(struct job *job)
         set_params(job, c, params);
         quantize_channel(job, c, params);
     }
+    return SHR_OK;
 }
 
-static void quantize_whole(struct job *job)
+static int quantize_whole(struct job *job, struct shr_err *err)
 {
     double min = 0, max = 0;
     range_of(job->w->data, shr_tensor_count(job->w), &min, &max);
     int top = job->grid->max;
     for (int64_t c = 0; c < job->columns.channels && job->how->pairs != SHR_PAIRS_NONE; c++) {
+        int code = shr_ctx_poll(job->how->ctx, err);
+        if (code != SHR_OK) {
+            return code;
+        }
         gather(&job->columns, job->w->data, c, job->buffer);
         top = certified_top(job->kernels, job->buffer, job->columns.k, fmax(-min, max), top,
                             job->how->pairs);
@@ -276,9 +285,14 @@ static void quantize_whole(struct job *job)
     job->out.narrowed = top < job->grid->max ? job->columns.channels : 0;
     set_params(job, 0, params);
     for (int64_t c = 0; c < job->columns.channels; c++) {
+        int code = shr_ctx_poll(job->how->ctx, err);
+        if (code != SHR_OK) {
+            return code;
+        }
         gather(&job->columns, job->w->data, c, job->buffer);
         quantize_channel(job, c, params);
     }
+    return SHR_OK;
 }
 
 static int check_finite(const struct shr_tensor *w, const char *name, struct shr_err *err)
@@ -325,10 +339,9 @@ int shr_quantize_weight(const struct shr_tensor *w, const char *name,
     if (code != SHR_OK) {
         goto out;
     }
-    if (how->per_channel) {
-        quantize_per_channel(&job);
-    } else {
-        quantize_whole(&job);
+    code = how->per_channel ? quantize_per_channel(&job, err) : quantize_whole(&job, err);
+    if (code != SHR_OK) {
+        goto out;
     }
     job.out.sqnr_db = job.noise > 0 ? 10 * log10(job.signal / job.noise) : INFINITY;
     *ret = job.out;

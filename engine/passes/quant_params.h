@@ -53,6 +53,7 @@ struct shr_quant_how {
     bool per_channel; /* a scale for each of them, else one for all */
     enum shr_pair_order pairs;
     const double *least_scale; /* (channels) no scale is less, NULL = as small as weights want */
+    const struct shr_ctx *ctx; /* polled between channels; NULL = it cannot be cancelled */
 };
 
 /* Quantizes f32 weights. name is told in errors: INVALID when a weight is not finite. */

@@ -285,6 +285,7 @@ static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_
         .model = model,
         .g = &model->graph,
         .how = {.int8 = args[ARG_WEIGHT_TYPE].i == 0,
+                .ctx = call->ctx,
                 .per_channel = args[ARG_PER_CHANNEL].b,
                 .reduce = args[ARG_REDUCE_RANGE].i == REDUCE_TRUE,
                 .certify = args[ARG_REDUCE_RANGE].i == REDUCE_AUTO},

@@ -288,6 +288,10 @@ static int choose_scales(struct quantize *q, struct shr_err *err)
     }
     for (size_t i = 0; i < q->chosen.values.n; i++) {
         const struct shr_static_value *value = &q->chosen.values.v[i];
+        int code = shr_ctx_poll(q->call->ctx, err);
+        if (code != SHR_OK) {
+            return code;
+        }
         if (value->range_of != i) {
             q->scales[i] = q->scales[value->range_of];
             shr_report_note(q->call->report, SHR_NOTE_DONE, value->v->name, "quantized as %s %s",
@@ -306,6 +310,7 @@ static int convert_weights(struct quantize *q, struct shr_err *err)
     struct shr_static_weights weights = {
         .qdq = &q->qdq,
         .report = q->call->report,
+        .ctx = q->call->ctx,
         .per_channel = q->per_channel,
         .bias_correction = q->args[ARG_BIAS_CORRECTION].b,
         .certify = reduce == REDUCE_AUTO,
@@ -320,7 +325,9 @@ static int convert_weights(struct quantize *q, struct shr_err *err)
             code =
                 shr_static_weights_convert(&weights, node, q->scales[x].scale, &q->seen.v[x], err);
         }
-        shr_ctx_tell(q->call->ctx, "convert", i + 1, q->chosen.weighted.n);
+        if (code == SHR_OK) {
+            shr_ctx_tell(q->call->ctx, "convert", i + 1, q->chosen.weighted.n);
+        }
     }
     shr_static_weights_finish(&weights);
     return code;

@@ -158,6 +158,7 @@ static int convert_weight(struct shr_static_weights *s, const struct layer *l,
                  : shr_node_is(l->node, "Conv") ? SHR_PAIRS_CONV
                                                 : SHR_PAIRS_MATRIX,
         .least_scale = l->least,
+        .ctx = s->ctx,
     };
     struct shr_tied new = {.w = w, .axis = l->axis};
     int code = shr_quantize_weight(&l->w, w->name, &how, &new.q, err);
@@ -195,21 +196,29 @@ static bool mean_shift(const struct layer *l, const struct shr_quant_weight *q,
         seen->channels != per_group * groups) {
         return false;
     }
+    const double count = (double)seen->counts;
     const float *real = w->data;
     const int8_t *quantized = q->q.data;
-    int64_t step_c = l->axis == 0 ? per_group * area : 1, step_k = l->axis == 0 ? area : l->n;
+    memset(ret_shift, 0, (size_t)l->n * sizeof *ret_shift);
+    if (l->axis == 1) { /* (K, N), read in its order */
+        for (int64_t k = 0; k < per_group; k++) {
+            for (int64_t c = 0; c < l->n; c++) {
+                double error = scale_of(q, c) * *quantized++ - (double)*real++;
+                ret_shift[c] += error * (seen->sum[k] / count);
+            }
+        }
+        return true;
+    }
     for (int64_t c = 0; c < l->n; c++) {
         int64_t first = conv ? c / (l->n / groups) * per_group : 0; /* input channel of k = 0 */
-        double scale = scale_of(q, c), shift = 0;
+        double scale = scale_of(q, c);
         for (int64_t k = 0; k < per_group; k++) {
-            double mean = seen->sum[first + k] / (double)seen->counts, error = 0;
+            double error = 0;
             for (int64_t a = 0; a < area; a++) {
-                int64_t at = c * step_c + k * step_k + a;
-                error += scale * quantized[at] - (double)real[at];
+                error += scale * *quantized++ - (double)*real++;
             }
-            shift += error * mean;
+            ret_shift[c] += error * (seen->sum[first + k] / count);
         }
-        ret_shift[c] = shift;
     }
     return true;
 }

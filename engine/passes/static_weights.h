@@ -10,6 +10,7 @@ struct shr_tied; /* weights that were quantized, for others that share them */
 struct shr_static_weights {
     struct shr_qdq *qdq;
     struct shr_report *report;
+    const struct shr_ctx *ctx; /* polled while weights are quantized, or NULL */
     bool per_channel, bias_correction;
     bool certify; /* no pair of products may saturate 16 bits */
     struct shr_quant_grid grid;

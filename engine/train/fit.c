@@ -488,6 +488,7 @@ int shr_fit(const struct shr_model *model, const struct shr_fit_opts *opts,
         return SHR_OK;
     }
     rc = rc == SHR_OK ? set_up(&f, err) : rc;
+    rc = rc == SHR_OK ? shr_ctx_poll(ctx, err) : rc; /* the teacher may have taken long */
     if (rc == SHR_OK) {
         f.result.resumed = shr__fit_resume(&f);
         f.result.resumed_step = f.result.steps;

@@ -60,6 +60,13 @@ def test_quantize_static_is_small_accurate_and_agrees(shrink, name, calibration)
     assert size(model) / size(small) >= {"mlp": 3.8, "cnn": 3.5}[name]
 
 
+@pytest.mark.parametrize("calibration", ["percentile", "entropy"])
+def test_less_memory_makes_batches_smaller_and_changes_nothing(shrink, calibration):
+    made = [shrink.run(MODELS / "cnn.onnx", "quantize_static", f"calibration={calibration}", "samples=33",
+                       f"max_memory={memory}").read_bytes() for memory in ("0", "8MiB", "4MiB")]
+    assert made[0] == made[1] == made[2]
+
+
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_quantize_static_is_all_integers_in_onnx_runtime(shrink, name):
     ops = shrink.fused(shrink.run(MODELS / f"{name}.onnx", "quantize_static"))
