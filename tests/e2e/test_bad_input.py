@@ -312,3 +312,142 @@ def test_a_disk_without_any_room_is_told_and_outlived(daemon):
     assert view["state"] == "failed" and view["error"]["code"] == "storage_full", view
     assert_sound(daemon)
     assert daemon.wait(daemon.submit(PRUNE))["state"] == "succeeded"
+
+
+# ── Calibration ─────────────────────────────────────────────────────────────────────────────────
+
+def dense(weight):
+    return model([helper.make_node("MatMul", ["x", "w"], ["y"], "fc")], shape=("N", len(weight)),
+                 initializers=[numpy_helper.from_array(weight, "w")]).SerializeToString()
+
+
+def samples(kind, n=40):
+    x = numpy.random.default_rng(4).normal(size=(n, 16)).astype(numpy.float32)
+    if kind in ("nan", "inf", "-inf"):
+        x[23, 5] = float(kind)
+    elif kind == "constant":
+        x[:] = 0.5
+    elif kind == "zeros":
+        x[:] = 0
+    elif kind == "outlier":
+        x[7, 3] = 3e4
+    elif kind == "overflow":
+        x[31] = 3e38
+    return x
+
+
+def calibrate(daemon, weight, x, **more):
+    """A job that quantizes x @ weight statically, and its model where it has one."""
+    assert put(daemon, "dense", dense(weight)).status in (200, 201)
+    answer = put(daemon, "some", npz(x=x), "datasets")
+    assert answer.status in (200, 201), answer.body
+    job = daemon.wait(daemon.submit({
+        "model": "dense", "data": {"calibrate": "some"}, "evaluate": {"latency": False},
+        "pipeline": [{"pass": "quantize_static", "samples": 40, **more}]}))
+    if job["state"] != "succeeded":
+        return job, None
+    return job, daemon.get(f"/v1/jobs/{job['id']}/artifacts/content").body
+
+
+WEIGHT = numpy.random.default_rng(3).normal(size=(16, 8)).astype(numpy.float32)
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("nan", ("data.calibrate", "'x'", "sample 23")),
+    ("inf", ("data.calibrate", "'x'", "sample 23")),
+    ("-inf", ("data.calibrate", "'x'", "sample 23")),
+])
+def test_a_sample_that_is_not_finite_is_named(shared, kind, words):
+    job, _ = calibrate(shared, WEIGHT, samples(kind))
+    assert job["state"] == "failed" and job["error"]["code"] == "invalid", job
+    assert job["error"]["pass"] == "quantize_static"
+    for word in words:
+        assert word in job["error"]["detail"], job["error"]
+    assert [step["pass"] for step in job["steps"]] == ["original"]
+    assert shared.get("/readyz").status == 200
+
+
+def test_a_value_that_becomes_infinite_is_named(shared):
+    two = model([helper.make_node("MatMul", ["x", "w"], ["h"], "fc"),
+                 helper.make_node("MatMul", ["h", "v"], ["y"], "fc2")], shape=("N", 16),
+                initializers=[numpy_helper.from_array(numpy.full((16, 8), 2, numpy.float32), "w"),
+                              numpy_helper.from_array(numpy.ones((8, 8), numpy.float32), "v")])
+    assert put(shared, "two", two.SerializeToString()).status in (200, 201)
+    assert put(shared, "some", npz(x=samples("overflow")), "datasets").status in (200, 201)
+    job = shared.wait(shared.submit({"model": "two", "data": {"calibrate": "some"},
+                                     "pipeline": [{"pass": "quantize_static"}]}))
+    assert job["state"] == "failed" and job["error"]["code"] == "invalid", job
+    assert "'h'" in job["error"]["detail"] and "sample 31" in job["error"]["detail"], job["error"]
+
+
+def test_samples_of_another_width_are_refused_by_name(shared):
+    job, _ = calibrate(shared, WEIGHT, numpy.zeros((10, 15), numpy.float32))
+    assert job["state"] == "failed" and job["error"]["code"] == "invalid", job
+    for word in ("data.calibrate", "x", "15", "16"):
+        assert word in job["error"]["detail"], job["error"]
+
+
+def test_a_dataset_without_samples_is_refused_when_it_comes(shared):
+    before = shared.get("/v1/storage").json()["blobs"]
+    answer = put(shared, "empty", npz(x=numpy.zeros((0, 16), numpy.float32)), "datasets")
+    assert_problem(answer, 400, "invalid", "x: has no elements")
+    assert shared.get("/v1/datasets/empty").status == 404
+    assert shared.get("/v1/storage").json()["blobs"] == before
+
+
+def sqnr(real, got):
+    return 10 * numpy.log10((real ** 2).sum() / max(((real - got) ** 2).sum(), 1e-30))
+
+
+@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy", "mse"])
+@pytest.mark.parametrize("kind", ["normal", "constant", "zeros", "outlier", "no weights"])
+def test_what_is_odd_but_sound_gives_a_model_that_works(shared, kind, calibration):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    weight = numpy.zeros_like(WEIGHT) if kind == "no weights" else WEIGHT
+    x = samples(kind)
+    job, small = calibrate(shared, weight, x, calibration=calibration)
+    assert small is not None, job
+    session = onnxruntime.InferenceSession(small, providers=["CPUExecutionProvider"])
+    real, got = x @ weight, session.run(None, {"x": x})[0]
+    assert numpy.isfinite(got).all()
+    if kind in ("zeros", "no weights"):
+        assert (got == 0).all()
+    elif kind == "outlier" and calibration in ("minmax", "mse"):
+        assert sqnr(real, got) > 30  # of the outlier, which is nearly all of the signal
+    elif kind != "outlier":
+        assert sqnr(real, got) > 30
+
+
+# ── Cancelling ──────────────────────────────────────────────────────────────────────────────────
+
+def wide_convolutions(n=6):
+    """Half a billion multiplications a sample and layer: calibrating takes long."""
+    nodes, weights, name = [], [], "x"
+    for i in range(n):
+        weight = numpy.random.default_rng(i).normal(size=(128, 128, 3, 3)).astype(numpy.float32) / 34
+        weights.append(numpy_helper.from_array(weight, f"w{i}"))
+        nodes.append(helper.make_node("Conv", [name, f"w{i}"], [f"c{i}"], f"conv{i}", pads=[1] * 4))
+        nodes.append(helper.make_node("Relu", [f"c{i}"], [name := f"r{i}" if i < n - 1 else "y"]))
+    return model(nodes, shape=("N", 128, 56, 56), initializers=weights).SerializeToString()
+
+
+def test_a_cancelled_calibration_stops_soon_and_leaves_nothing(daemon):
+    assert put(daemon, "wide", wide_convolutions()).status == 201
+    images = numpy.random.default_rng(0).integers(0, 255, (96, 128, 56, 56), numpy.uint8)
+    assert put(daemon, "images", npz(x=images), "datasets").status == 201
+    blobs = daemon.get("/v1/storage").json()["blobs"]
+    job = daemon.submit({"model": "wide", "data": {"calibrate": "images"},
+                         "evaluate": {"latency": False}, "pipeline": [{"pass": "quantize_static"}]})
+    deadline = time.monotonic() + 120
+    while (daemon.get(f"/v1/jobs/{job}").json()["progress"] or {}).get("pass") != "quantize_static":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    began = time.monotonic()
+    assert daemon.request("POST", f"/v1/jobs/{job}/cancel").status == 202
+    view = daemon.wait(job, 20)
+    assert view["state"] == "cancelled", view
+    assert time.monotonic() - began < 5
+    assert [step["pass"] for step in view["steps"]] in ([], ["original"])
+    assert daemon.request("DELETE", f"/v1/jobs/{job}").status == 204
+    assert_sound(daemon, blobs)

@@ -46,6 +46,8 @@ PASSES = {
     "columns": ("quantize_dynamic",),
     "tensor": ("quantize_dynamic", "per_channel=false"),
     "uint8": ("quantize_dynamic", "weight_type=uint8"),
+    "static": ("quantize_static", "calibration=minmax"),
+    "static_tensor": ("quantize_static", "calibration=minmax", "per_channel=false"),
     "bits8": ("quantize_weights", "bits=8"),
     "bits4": ("quantize_weights", "bits=4", "symmetric=true"),
     "float16": ("convert",),
@@ -59,9 +61,9 @@ def bound(how, x, w):
     sums = np.abs(x) @ np.abs(w)
     if relative is not None:
         return (relative + 1e-5) * sums
-    steps = 7 if how == "bits4" else 127
+    steps = {"bits4": 7, "static": 64, "static_tensor": 64}.get(how, 127)  # a pair may not saturate
     cost = np.abs(w).max() / steps * np.abs(x).sum(1, keepdims=True) + 1e-5 * sums
-    if PASSES[how][0] == "quantize_dynamic":
+    if PASSES[how][0] in ("quantize_dynamic", "quantize_static"):
         cost = cost + 0.6 * (x.max() - x.min()) / 255 * np.abs(w).sum(0)
     return cost
 
@@ -77,16 +79,23 @@ def save(path, w, products=1):
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)]), path)
 
 
+def calibrate(how, folder, x):
+    if PASSES[how][0] != "quantize_static":
+        return []
+    np.savez(folder / "x.npz", x=x)
+    return ["--calibrate", folder / "x.npz"]
+
+
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("how", PASSES)
 def test_the_result_is_finite_and_near(shrink, tmp_path, weights, how):
     w = WEIGHTS[weights]()
     path, small = tmp_path / "m.onnx", tmp_path / "q.onnx"
     save(path, w)
-    done = shrink.call("run", path, *PASSES[how], "-o", small)
+    x = X * np.float32(1e-3)
+    done = shrink.call("run", path, *PASSES[how], *calibrate(how, tmp_path, x), "-o", small)
     assert done.returncode == 0, done.stderr
     onnx.checker.check_model(onnx.load(small), full_check=True)
-    x = X * np.float32(1e-3)
     y = shrink.session(small).run(None, {"x": x})[0].astype(np.float64)
     real = x.astype(np.float64) @ w.astype(np.float64)
     assert np.isfinite(y).all()
@@ -100,7 +109,8 @@ def test_a_tied_weight_takes_its_bytes_once(shrink, tmp_path, how):
     for products in (1, 2):
         path, small = tmp_path / "m.onnx", tmp_path / "q.onnx"
         save(path, w, products)
-        done = shrink.call("run", path, *PASSES[how], "-o", small)
+        data = calibrate(how, tmp_path, RNG.standard_normal((8, 128)).astype(np.float32))
+        done = shrink.call("run", path, *PASSES[how], *data, "-o", small)
         assert done.returncode == 0, done.stderr
         sizes.append(small.stat().st_size)
     assert sizes[1] - sizes[0] < 1500  # nodes, no weights
