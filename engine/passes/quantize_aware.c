@@ -1,10 +1,10 @@
 /* quantize_aware: int8 weights and activations that were trained for it.
  *
- * It begins with what quantize_static makes. In a copy for training, each pair of QuantizeLinear
- * and DequantizeLinear becomes a FakeQuantize with a learned scale, and weights and biases are
- * float again; ranges that quantize_static shared stay shared. What was learned is written back
- * into the first model: integers, scales, and biases in the product of both. Zero points stay.
- * Thread: one. */
+ * It begins with what quantize_static makes of the optimized model. In a copy for training, each
+ * pair of QuantizeLinear and DequantizeLinear becomes a FakeQuantize with a learned scale, weights
+ * are those of the optimized model and biases float again; ranges that quantize_static shared stay
+ * shared. What was learned is written back into the first model: integers, scales, and biases in
+ * the product of both. Zero points stay. Thread: one. */
 #include <limits.h>
 #include <math.h>
 #include <string.h>
@@ -38,8 +38,7 @@ static const struct shr_param params[] = {
      "Samples of data.calibrate for the first ranges"},
     {"reduce_range", SHR_PARAM_BOOL, "true", 0, 0, NULL,
      "Weights of 7 bits, whose products saturate on no CPU"},
-    {"keep_zeros", SHR_PARAM_BOOL, "false", 0, 0, NULL,
-     "Weights that quantize_static makes zero stay zero, for models that were pruned"},
+    {"keep_zeros", SHR_PARAM_BOOL, "true", 0, 0, NULL, "Weights that are zero stay zero"},
     SHR_PARAMS_TRAINING("3", "0.0002"),
     SHR_PARAMS_NODES,
 };
@@ -55,6 +54,7 @@ struct link { /* a DequantizeLinear of the quantized model, and what it became f
 struct aware {
     struct shr_pass_call *call;
     const struct shr_arg *args;
+    struct shr_model *real; /* optimized, in float: what quantized was made of */
     struct shr_model *quantized, *copy, *trained;
     SHR_VEC(struct link) links;
 };
@@ -72,11 +72,34 @@ static int set_filter(struct shr_args *to, const struct aware *a, struct shr_err
     return code;
 }
 
+static int optimize(struct aware *a, struct shr_err *err)
+{
+    struct shr_args args = {0};
+    struct shr_pass_call call = *a->call;
+    int code = shr_args_init(&args, &shr_pass_optimize, err);
+    call.args = &args;
+    if (code == SHR_OK) {
+        code = shr_pass_run(&shr_pass_optimize, &call, err);
+    }
+    if (code == SHR_OK) {
+        a->real = call.ret_model;
+    }
+    shr_args_finish(&args);
+    return code;
+}
+
 static int start(struct aware *a, struct shr_err *err)
 {
     struct shr_args args = {0};
     struct shr_pass_call call = *a->call;
-    int code = shr_args_init(&args, &shr_pass_quantize_static, err);
+    int code = optimize(a, err);
+    call.model = a->real;
+    if (code == SHR_OK) {
+        code = shr_args_init(&args, &shr_pass_quantize_static, err);
+    }
+    if (code == SHR_OK) {
+        code = shr_args_set_bool(&args, "pre_optimize", false, err);
+    }
     if (code == SHR_OK) {
         code =
             shr_args_set_text(&args, "calibration", calibrations[a->args[ARG_CALIBRATION].i], err);
@@ -117,10 +140,29 @@ static int add_log_scale(struct shr_graph *g, const struct shr_value *scale, str
     return code == SHR_OK ? shr_edit_add_constant(g, scale->name, "_log", &t, ret, err) : code;
 }
 
-/* What a constant DequantizeLinear gives. */
-static int add_real(struct shr_graph *g, const struct shr_node *dq, struct shr_value **ret,
+/* What the node that reads the weight behind dq read before it was quantized; NULL = not known. */
+static const float *find_real(const struct aware *a, const struct shr_node *dq)
+{
+    SHR_EACH_USE (use, shr_node_out(dq, 0)) {
+        const struct shr_value *y =
+            shr_graph_find(&a->real->graph, shr_node_out(use->node, 0)->name);
+        const struct shr_node *node = y == NULL ? NULL : y->producer;
+        const struct shr_value *w =
+            shr_node_is(node, use->node->op_type) ? shr_node_in(node, use->slot) : NULL;
+        if (w != NULL && shr_value_is_constant(w) && w->constant.dtype == SHR_DTYPE_F32 &&
+            shr_tensor_count(&w->constant) == shr_tensor_count(&shr_node_in(dq, 0)->constant)) {
+            return w->constant.data;
+        }
+    }
+    return NULL;
+}
+
+/* What a constant DequantizeLinear gives, and what rounding took from it. */
+static int add_real(const struct aware *a, const struct shr_node *dq, struct shr_value **ret,
                     struct shr_err *err)
 {
+    struct shr_graph *g = &a->copy->graph;
+    const float *real = find_real(a, dq);
     const struct shr_tensor *q = &shr_node_in(dq, 0)->constant;
     const struct shr_tensor *scale = &shr_node_in(dq, 1)->constant;
     const int64_t axis = shr_node_int(dq, "axis", 1), scales = shr_tensor_count(scale);
@@ -132,7 +174,9 @@ static int add_real(struct shr_graph *g, const struct shr_node *dq, struct shr_v
     int code = shr_tensor_new(SHR_DTYPE_F32, q->rank, q->dim, &t, err);
     for (int64_t i = 0, n = shr_tensor_count(q); i < n && code == SHR_OK; i++) {
         const int64_t channel = scales > 1 ? i / inner % scales : 0;
-        shr_tensor_set(&t, i, shr_tensor_get(q, i) * shr_tensor_get(scale, channel));
+        const double integer = shr_tensor_get(q, i), step = shr_tensor_get(scale, channel);
+        const bool rounded = real != NULL && rint((double)real[i] / step) == integer;
+        shr_tensor_set(&t, i, rounded ? (double)real[i] : integer * step);
     }
     return code == SHR_OK
                ? shr_edit_add_constant(g, shr_node_in(dq, 0)->name, "_real", &t, ret, err)
@@ -196,7 +240,7 @@ static int fake_constant(struct aware *a, struct shr_node *dq, struct link *link
     struct shr_graph *g = &a->copy->graph;
     struct shr_value *real = NULL, *log_scale = NULL;
     const int64_t most = a->args[ARG_REDUCE_RANGE].b ? 64 : 127;
-    int code = add_real(g, dq, &real, err);
+    int code = add_real(a, dq, &real, err);
     if (code != SHR_OK) {
         return code;
     }
@@ -265,10 +309,6 @@ static int train(struct aware *a, struct shr_err *err)
     o.loss.soft_weight = (float)alpha;
     o.loss.hard_weight = (float)(1 - alpha);
     o.keep_zeros = a->args[ARG_KEEP_ZEROS].b;
-    if (a->args[ARG_WEIGHT_DECAY].f > 0) {
-        return shr_err_set(err, SHR_ERR_INVALID,
-                           "weight_decay: it must be 0, since it would pull at learned scales");
-    }
     if (alpha < 1 && a->call->train->labels == NULL) {
         return shr_err_set(err, SHR_ERR_INVALID,
                            "alpha: %g needs labels, and data.train has none; without labels it "
@@ -436,6 +476,7 @@ static int run(struct shr_pass_call *call, struct shr_err *err)
         a.quantized = NULL;
     }
     SHR_VEC_FINISH(&a.links);
+    shr_model_free(a.real);
     shr_model_free(a.quantized);
     shr_model_free(a.copy);
     shr_model_free(a.trained);

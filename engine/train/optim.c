@@ -8,9 +8,9 @@
 enum { BLOCK = 16384 }; /* elements of a task */
 
 int shr_optim_init(struct shr_optim *ret, const struct shr_optim_spec *spec, size_t n,
-                   struct shr_err *err)
+                   size_t n_decay, struct shr_err *err)
 {
-    struct shr_optim o = {.spec = *spec, .n = n};
+    struct shr_optim o = {.spec = *spec, .n = n, .n_decay = n_decay};
     const bool adam = spec->kind != SHR_OPTIM_SGD;
     const bool first = adam || spec->momentum != 0.0f;
     o.first = first ? shr_mem_new(n + 1, sizeof *o.first) : NULL;
@@ -36,6 +36,7 @@ struct step {
     const struct shr_optim *o;
     float *w;
     const float *g;
+    float decay;  /* of these weights */
     float lr;     /* SGD, AdamW's decay */
     float size;   /* Adam: lr / (1 - beta1^t) */
     float second; /* Adam: 1 / sqrt(1 - beta2^t) */
@@ -45,7 +46,7 @@ static void plain_loop(const struct step *s, size_t from, size_t to)
 {
     float *restrict w = s->w;
     const float *restrict g = s->g;
-    const float decay = s->o->spec.weight_decay, lr = s->lr;
+    const float decay = s->decay, lr = s->lr;
     for (size_t i = from; i < to; i++) {
         w[i] -= lr * (g[i] + decay * w[i]);
     }
@@ -56,7 +57,7 @@ static void momentum_loop(const struct step *s, size_t from, size_t to)
 {
     float *restrict w = s->w, *restrict m = s->o->first;
     const float *restrict g = s->g;
-    const float decay = s->o->spec.weight_decay, lr = s->lr, momentum = s->o->spec.momentum;
+    const float decay = s->decay, lr = s->lr, momentum = s->o->spec.momentum;
     if (s->o->spec.nesterov) {
         for (size_t i = from; i < to; i++) {
             const float d = g[i] + decay * w[i];
@@ -78,8 +79,8 @@ static void adam_loop(const struct step *s, size_t from, size_t to)
     const float *restrict g = s->g;
     const struct shr_optim_spec *spec = &s->o->spec;
     const bool apart = spec->kind == SHR_OPTIM_ADAMW;
-    const float decay = apart ? 0.0f : spec->weight_decay;
-    const float keep = apart ? 1.0f - s->lr * spec->weight_decay : 1.0f;
+    const float decay = apart ? 0.0f : s->decay;
+    const float keep = apart ? 1.0f - s->lr * s->decay : 1.0f;
     const float b1 = 1.0f - spec->beta1, b2 = spec->beta2, c2 = 1.0f - spec->beta2;
     const float epsilon = spec->epsilon, size = s->size, second = s->second;
     for (size_t i = from; i < to; i++) {
@@ -90,12 +91,8 @@ static void adam_loop(const struct step *s, size_t from, size_t to)
     }
 }
 
-static void block(void *arg, size_t task, size_t worker)
+static void loop(const struct step *s, size_t from, size_t to)
 {
-    (void)worker;
-    const struct step *s = arg;
-    const size_t from = task * BLOCK, n = s->o->n;
-    const size_t to = n - from < BLOCK ? n : from + BLOCK;
     if (s->o->spec.kind != SHR_OPTIM_SGD) {
         adam_loop(s, from, to);
     } else if (s->o->first != NULL) {
@@ -103,6 +100,19 @@ static void block(void *arg, size_t task, size_t worker)
     } else {
         plain_loop(s, from, to);
     }
+}
+
+static void block(void *arg, size_t task, size_t worker)
+{
+    (void)worker;
+    const struct step *s = arg;
+    struct step rest = *s;
+    rest.decay = 0.0f;
+    const size_t from = task * BLOCK, n = s->o->n, end = s->o->n_decay;
+    const size_t to = n - from < BLOCK ? n : from + BLOCK;
+    const size_t middle = end < from ? from : end > to ? to : end;
+    loop(s, from, middle);
+    loop(&rest, middle, to);
 }
 
 /* ── Steps ──────────────────────────────────────────────────────────────────────────────────── */
@@ -133,7 +143,7 @@ void shr_optim_step(struct shr_optim *o, double lr, float *w, float *g, struct s
         clip(g, o->n, o->spec.clip_norm);
     }
     o->steps++;
-    struct step s = {.o = o, .w = w, .g = g, .lr = (float)lr};
+    struct step s = {.o = o, .w = w, .g = g, .decay = o->spec.weight_decay, .lr = (float)lr};
     if (o->spec.kind != SHR_OPTIM_SGD) {
         const double t = (double)o->steps;
         s.size = (float)(lr / (1 - pow((double)o->spec.beta1, t)));

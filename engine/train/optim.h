@@ -20,13 +20,13 @@ struct shr_optim_spec {
 
 struct shr_optim { /* all zero = none */
     struct shr_optim_spec spec;
-    size_t n;
+    size_t n, n_decay;     /* of the first n_decay, weights decay */
     float *first, *second; /* (n) momentum or the first moment; the second moment; or NULL */
     int64_t steps;         /* done */
 };
 
 int shr_optim_init(struct shr_optim *ret, const struct shr_optim_spec *spec, size_t n,
-                   struct shr_err *err) SHR_MUSTCHECK;
+                   size_t n_decay, struct shr_err *err) SHR_MUSTCHECK;
 void shr_optim_finish(struct shr_optim *o);
 
 /* One step of w (n) by gradients g (n), which are clipped in place. */

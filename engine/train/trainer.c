@@ -78,6 +78,17 @@ static void place(struct shr_trainer *t, struct shr_trainer_param *p, const stru
     t->n_all += (p->n + ALIGN - 1) / ALIGN * ALIGN;
 }
 
+/* Logarithms: decay would pull the scales themselves towards 1. */
+static bool is_scale(const struct shr_value *v)
+{
+    SHR_EACH_USE (use, v) {
+        if (use->slot == 1 && strcmp(use->node->op_type, "FakeQuantize") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Parameters are those that a first training graph has gradients for; states are its own. */
 static int find_params(struct shr_trainer *t, const char **names, size_t n, struct shr_err *err)
 {
@@ -94,10 +105,14 @@ static int find_params(struct shr_trainer *t, const char **names, size_t n, stru
         rc = no_memory(err);
         goto out;
     }
-    for (size_t i = 0; i < n; i++) {
-        if (a.gradients[i] != NULL) {
-            place(t, &t->params[t->n_params++], shr_graph_find(g, names[i]));
+    for (int scales = 0; scales < 2; scales++) {
+        for (size_t i = 0; i < n; i++) {
+            const struct shr_value *v = shr_graph_find(g, names[i]);
+            if (a.gradients[i] != NULL && is_scale(v) == (scales == 1)) {
+                place(t, &t->params[t->n_params++], v);
+            }
         }
+        t->n_decay = scales == 0 ? t->n_all : t->n_decay;
     }
     t->n_weights = t->n_all;
     for (size_t i = 0; i < a.n_states; i++) {
@@ -158,7 +173,7 @@ static int load_weights(struct shr_trainer *t, struct shr_err *err)
     for (size_t i = 0; i < t->n_weights && t->zero != NULL; i++) {
         t->zero[i] = t->weights[i] == 0.0f;
     }
-    return shr_optim_init(&t->optim, &t->opts.optim, t->n_weights, err);
+    return shr_optim_init(&t->optim, &t->opts.optim, t->n_weights, t->n_decay, err);
 }
 
 int shr_trainer_init(struct shr_trainer *ret, const struct shr_model *model,

@@ -54,6 +54,7 @@ struct shr_trainer {
     size_t n_params, n_states;
     struct shr_trainer_param *params, *states; /* states follow the parameters: running means */
     size_t n_weights, n_all;                   /* floats of the parameters, with the states */
+    size_t n_decay;                            /* of the parameters, those that are no scales */
     float *weights, *gradients;                /* (n_all), (n_weights) */
     float *sum;                                /* (n_weights) of parts of a batch, or NULL */
     uint64_t part;                             /* of the batch: random numbers differ */
