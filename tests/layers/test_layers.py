@@ -22,7 +22,7 @@ MAY_INCLUDE = {
 COMPOSITION_ROOT = "server/main.c"
 
 # Inside the engine, each folder may use those before it.
-ENGINE_ORDER = ["core", "kernels", "graph", "ops", "onnx", "exec", "data", "train", "passes", "eval"]
+ENGINE_ORDER = ["core", "kernels", "graph", "ops", "onnx", "exec", "data", "train", "eval", "passes"]
 
 # Libraries that one place alone may know.
 ONLY_IN = {
