@@ -44,12 +44,9 @@ static void every_failed_allocation_is_told(void **state)
         fail_all(nets[i], "optimize", NULL, NULL, NULL);
         fail_all(nets[i], "quantize_dynamic", NULL, NULL, NULL);
         fail_all(nets[i], "quantize_static", NULL, NULL, data);
-<<<<<<< HEAD
         fail_all(nets[i], "quantize_static", "format", "qoperator", data);
-=======
         fail_all(nets[i], "quantize_static", "sensitivity", "true", data);
         fail_all(nets[i], "quantize_static", "max_accuracy_drop", "1e-4", data);
->>>>>>> 6a4eea3 (passes: quantize_static keeps accuracy by layers in float)
         fail_all(nets[i], "quantize_weights", NULL, NULL, NULL);
         fail_all(nets[i], "convert", "min_elements", "1", NULL);
         fail_all(nets[i], "prune_unstructured", NULL, NULL, NULL);
