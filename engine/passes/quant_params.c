@@ -22,9 +22,38 @@ struct shr_quant_grid shr_quant_grid_of(enum shr_dtype dtype, bool symmetric, bo
     return (struct shr_quant_grid){dtype, symmetric ? -127 : -128, 127, symmetric};
 }
 
+struct shr_quant_grid shr_quant_grid_pytorch(enum shr_dtype dtype, bool symmetric, bool reduced)
+{
+    if (dtype == SHR_DTYPE_U8) {
+        return (struct shr_quant_grid){dtype, 0, reduced ? 127 : 255, false, true};
+    }
+    return (struct shr_quant_grid){dtype, reduced ? -64 : -128, reduced ? 63 : 127, symmetric,
+                                   true};
+}
+
+/* calculate_qparams of MinMaxObserver and PerChannelMinMaxObserver. */
+static struct shr_quant_params pytorch_params_of(const struct shr_quant_grid *grid, float min,
+                                                 float max)
+{
+    const float steps = (float)(grid->max - grid->min);
+    min = fminf(min, 0);
+    max = fmaxf(max, 0);
+    if (grid->symmetric) {
+        return (struct shr_quant_params){fmaxf(fmaxf(-min, max) / (steps / 2), FLT_EPSILON), 0};
+    }
+    const float scale = fmaxf((max - min) / steps, FLT_EPSILON);
+    const int32_t zero = grid->min - (int32_t)rintf(min / scale);
+    return (struct shr_quant_params){scale, zero < grid->min   ? grid->min
+                                            : zero > grid->max ? grid->max
+                                                               : zero};
+}
+
 static struct shr_quant_params params_of(const struct shr_quant_grid *grid, double min, double max,
                                          int top)
 {
+    if (grid->pytorch) {
+        return pytorch_params_of(grid, (float)min, (float)max);
+    }
     min = fmin(min, 0);
     max = fmax(max, 0);
     double scale = grid->symmetric ? fmax(-min, max) / top : (max - min) / (grid->max - grid->min);

@@ -9,6 +9,7 @@ struct shr_quant_grid {   /* the integers that may be used */
     enum shr_dtype dtype; /* U8 or I8 */
     int min, max;
     bool symmetric; /* real 0 is the integer 0 */
+    bool pytorch;   /* scales by the rule of PyTorch's observers, in float32 */
 };
 
 struct shr_quant_params {
@@ -19,6 +20,10 @@ struct shr_quant_params {
 /* int8 [-128, 127], symmetric [-127, 127], uint8 [0, 255]; reduced, to 7 bits, [-64, 64] and
  * [0, 127]. uint8 is never symmetric. */
 struct shr_quant_grid shr_quant_grid_of(enum shr_dtype dtype, bool symmetric, bool reduced);
+
+/* Those of PyTorch: as above, but symmetric and reduced int8 have no lost integer: [-128, 127] and
+ * [-64, 63]. */
+struct shr_quant_grid shr_quant_grid_pytorch(enum shr_dtype dtype, bool symmetric, bool reduced);
 
 /* The range is widened to hold 0; scale 1 when it is (almost) empty. Computed in double. */
 struct shr_quant_params shr_quant_params_of(const struct shr_quant_grid *grid, double min,

@@ -30,6 +30,7 @@ enum {
     ARG_SMOOTH_QUANT,
     ARG_PRE_OPTIMIZE,
     ARG_RANGES,
+    ARG_COMPAT,
     ARG_MAX_MEMORY,
     ARG_SENSITIVITY,
     ARG_SENSITIVITY_SAMPLES,
@@ -45,6 +46,8 @@ static const char *const activation_types[] = {"uint8", "int8", NULL};
 static const char *const weight_types[] = {"int8", NULL};
 enum { REDUCE_AUTO, REDUCE_TRUE, REDUCE_FALSE };
 static const char *const reduce_choices[] = {"auto", "true", "false", NULL};
+
+static const char *const compats[] = {"none", "ort", "pytorch", NULL};
 
 static const struct shr_param params[] = {
     {"calibration", SHR_PARAM_ENUM, "entropy", 0, 0, calibrations,
@@ -72,6 +75,10 @@ static const struct shr_param params[] = {
     {"pre_optimize", SHR_PARAM_BOOL, "true", 0, 0, NULL, "Run optimize first"},
     {"ranges", SHR_PARAM_LIST, "", 0, 0, NULL,
      "Ranges that are not to be measured, each NAME=MIN:MAX with the name of a tensor"},
+    {"compat", SHR_PARAM_ENUM, "none", 0, 0, compats,
+     "Scales and zero points exactly as ONNX Runtime's quantizer (QDQ) or PyTorch's observers "
+     "choose "
+     "them (with reduce_range, as for fbgemm, unless that is false), for calibration minmax"},
     {"max_memory", SHR_PARAM_BYTES, "0", 0, 0, NULL,
      "For calibration; 0 means the limit of the job"},
     {"sensitivity", SHR_PARAM_BOOL, "false", 0, 0, NULL,
@@ -112,6 +119,18 @@ static enum shr_dtype activation_dtype(const struct quantize *q)
 }
 
 /* ── Prepare ────────────────────────────────────────────────────────────────────────────────── */
+
+static int check(const struct shr_pass_call *call, struct shr_err *err)
+{
+    const struct shr_arg *args = call->args->v;
+    if (args[ARG_COMPAT].i != SHR_STATIC_OWN && args[ARG_CALIBRATION].i != MINMAX) {
+        return shr_err_set(err, SHR_ERR_UNSUPPORTED,
+                           "compat: %s is reproduced with calibration minmax only, since its "
+                           "histograms depend on the batches",
+                           compats[args[ARG_COMPAT].i]);
+    }
+    return SHR_OK;
+}
 
 /* Scales per channel need opset 13. A model that cannot get there has scales per tensor. */
 static int raise(struct quantize *q, struct shr_err *err)
@@ -179,7 +198,7 @@ static int prepare(struct quantize *q, struct shr_err *err)
     }
     if (code == SHR_OK) {
         code = shr_static_ranges(&q->chosen, &q->model->graph, &q->args[ARG_RANGES], q->call->model,
-                                 err);
+                                 (enum shr_static_compat)q->args[ARG_COMPAT].i, err);
     }
     if (code == SHR_OK && q->chosen.values.n == 0) {
         shr_report_note(report, SHR_NOTE_WARNING, "", "nothing was quantized");
@@ -248,6 +267,14 @@ static void range_at(struct quantize *q, size_t i, const struct shr_quant_grid *
     *max = range->max;
 }
 
+static struct shr_quant_grid activation_grid(const struct quantize *q)
+{
+    return q->args[ARG_COMPAT].i == SHR_STATIC_PYTORCH
+               ? shr_quant_grid_pytorch(activation_dtype(q), false,
+                                        q->args[ARG_REDUCE_RANGE].i != REDUCE_FALSE)
+               : shr_quant_grid_of(activation_dtype(q), false, false);
+}
+
 /* A note, with how the range was found, and its figures. */
 static void choose_scale(struct quantize *q, size_t i, const struct shr_quant_grid *grid)
 {
@@ -257,7 +284,9 @@ static void choose_scale(struct quantize *q, size_t i, const struct shr_quant_gr
     if (value->fixed == SHR_STATIC_SEEN) {
         range_at(q, i, grid, &min, &max);
     }
-    q->scales[i] = shr_quant_params_of(grid, min, max);
+    const struct shr_quant_grid whole = shr_quant_grid_of(grid->dtype, false, false);
+    q->scales[i] =
+        shr_quant_params_of(value->fixed == SHR_STATIC_SOFTMAX ? &whole : grid, min, max);
     struct shr_note *note =
         value->fixed == SHR_STATIC_SEEN
             ? shr_report_note(q->call->report, SHR_NOTE_DONE, value->v->name,
@@ -276,7 +305,7 @@ static void choose_scale(struct quantize *q, size_t i, const struct shr_quant_gr
 
 static int choose_scales(struct quantize *q, struct shr_err *err)
 {
-    struct shr_quant_grid grid = shr_quant_grid_of(activation_dtype(q), false, false);
+    struct shr_quant_grid grid = activation_grid(q);
     q->scales = shr_mem_new(q->chosen.values.n + 1, sizeof *q->scales);
     if (q->scales == NULL) {
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for scales");
@@ -304,23 +333,43 @@ static int choose_scales(struct quantize *q, struct shr_err *err)
 
 /* ── Convert ────────────────────────────────────────────────────────────────────────────────── */
 
+/* In the unit of the sum, what a bias may be of a node that reads value x. ONNX Runtime's quantizer
+ * raises the scales of weights by it before it gives x the scale of its source. */
+static double bias_limit(const struct quantize *q, size_t x)
+{
+    if (q->args[ARG_COMPAT].i == SHR_STATIC_OWN) {
+        return 1 << 30; /* half of what int32 holds: the rest is for corrections */
+    }
+    const double limit = INT32_MAX / 1.0001;
+    const struct shr_quant_grid grid = activation_grid(q);
+    const struct shr_histogram *h = &q->seen.v[x].histogram;
+    return q->args[ARG_COMPAT].i == SHR_STATIC_ORT && q->chosen.values.v[x].range_of != x
+               ? limit * (double)shr_quant_params_of(&grid, h->min, h->max).scale /
+                     (double)q->scales[x].scale
+               : limit;
+}
+
 static int convert_weights(struct quantize *q, struct shr_err *err)
 {
-    int64_t reduce = q->args[ARG_REDUCE_RANGE].i;
+    const int64_t reduce = q->args[ARG_REDUCE_RANGE].i;
+    const bool compat = q->args[ARG_COMPAT].i != SHR_STATIC_OWN;
     struct shr_static_weights weights = {
         .qdq = &q->qdq,
         .report = q->call->report,
         .ctx = q->call->ctx,
         .per_channel = q->per_channel,
-        .bias_correction = q->args[ARG_BIAS_CORRECTION].b,
-        .certify = reduce == REDUCE_AUTO,
-        .grid = shr_quant_grid_of(SHR_DTYPE_I8, true, reduce == REDUCE_TRUE),
+        .bias_correction = !compat && q->args[ARG_BIAS_CORRECTION].b,
+        .certify = !compat && reduce == REDUCE_AUTO,
+        .grid = q->args[ARG_COMPAT].i == SHR_STATIC_PYTORCH
+                    ? shr_quant_grid_pytorch(SHR_DTYPE_I8, true, false)
+                    : shr_quant_grid_of(SHR_DTYPE_I8, true, reduce == REDUCE_TRUE),
     };
     int code = SHR_OK;
     for (size_t i = 0; i < q->chosen.weighted.n && code == SHR_OK; i++) {
         struct shr_node *node = q->chosen.weighted.v[i];
         size_t x = (size_t)(shr_static_find(&q->chosen, shr_node_in(node, 0)) - q->chosen.values.v);
         code = shr_ctx_poll(q->call->ctx, err);
+        weights.bias_limit = bias_limit(q, x);
         if (code == SHR_OK) {
             code =
                 shr_static_weights_convert(&weights, node, q->scales[x].scale, &q->seen.v[x], err);
@@ -385,7 +434,8 @@ static int take_fixed_ranges(struct quantize *q, const struct quantize *whole, s
             value->max = whole->chosen.values.v[j].max;
         }
     }
-    return shr_static_ranges(&q->chosen, &q->model->graph, &none, q->model, err);
+    return shr_static_ranges(&q->chosen, &q->model->graph, &none, q->model,
+                             (enum shr_static_compat)q->args[ARG_COMPAT].i, err);
 }
 
 /* What the whole saw of the values that are chosen here too; its sums and rows stay its own. */
@@ -473,7 +523,7 @@ static int try_choice(void *user, const bool *in_float, struct shr_model **ret, 
 
 static int read_ranges(struct quantize *q, struct shr_err *err)
 {
-    const struct shr_quant_grid grid = shr_quant_grid_of(activation_dtype(q), false, false);
+    const struct shr_quant_grid grid = activation_grid(q);
     int code = SHR_OK;
     for (size_t i = 0; i < q->chosen.values.n && code == SHR_OK; i++) {
         double min = 0, max = 0;
@@ -539,7 +589,10 @@ static int edit(struct shr_pass_call *call, struct shr_model *model, struct shr_
                          .args = call->args->v,
                          .model = model,
                          .per_channel = call->args->v[ARG_PER_CHANNEL].b};
-    int code = raise(&q, err);
+    int code = check(call, err);
+    if (code == SHR_OK) {
+        code = raise(&q, err);
+    }
     if (code == SHR_OK) {
         code = prepare(&q, err);
     }

@@ -83,40 +83,64 @@ static int apply(struct shr_static *s, const struct given *given, const struct s
 
 /* ── Of the graph ───────────────────────────────────────────────────────────────────────────── */
 
-/* Probabilities: 0 to 1 in 256 steps, of which the last is missing, as ONNX Runtime has it. */
-static void fix_softmax(struct shr_static *s)
+/* Probabilities: 0 to 1 in 256 steps, of which the last is missing, as QLinearSoftmax and PyTorch
+ * have them. ONNX Runtime's quantizer has 1 as well where it writes QDQ. */
+static void fix_softmax(struct shr_static *s, enum shr_static_compat compat)
 {
     for (size_t i = 0; i < s->values.n; i++) {
         struct shr_static_value *value = &s->values.v[i];
         if (value->range_of == i && value->fixed == SHR_STATIC_SEEN &&
             shr_node_is(value->v->producer, "Softmax")) {
             value->fixed = SHR_STATIC_SOFTMAX;
-            value->max = 255.0 / 256;
+            value->max = compat == SHR_STATIC_ORT ? 1 : 255.0 / 256;
         }
     }
 }
 
-/* The values from v back to the one whose range it has take the range of `to`, if nothing else
- * reads any of them: they are rounded once, on the grid on which they are joined. */
-static void share(struct shr_static *s, const struct shr_value *v, size_t to)
+/* All values of one range take another. */
+static void move_range(struct shr_static *s, size_t from, size_t to)
 {
-    const struct shr_static_value *last = shr_static_find(s, v);
-    if (last == NULL || s->values.v[last->range_of].fixed != SHR_STATIC_SEEN) {
-        return;
+    for (size_t i = 0; i < s->values.n; i++) {
+        size_t *range_of = &s->values.v[i].range_of;
+        *range_of = *range_of == from ? to : *range_of;
     }
-    const size_t source = last->range_of;
-    const struct shr_value *at = v;
-    for (; at != s->values.v[source].v; at = shr_node_in(at->producer, 0)) {
-        if (shr_value_single_use(at) == NULL) {
-            return;
+}
+
+/* Averages have the range of what they are taken of: for both tools if the average moves over an
+ * image, for PyTorch also if it is of the whole. */
+static void share_averages(struct shr_static *s, enum shr_static_compat compat)
+{
+    for (size_t i = 0; i < s->values.n && compat != SHR_STATIC_OWN; i++) {
+        const struct shr_node *p = s->values.v[i].v->producer;
+        bool average = shr_node_is(p, "AveragePool") ||
+                       (compat == SHR_STATIC_PYTORCH && shr_node_is(p, "GlobalAveragePool"));
+        const struct shr_static_value *x = average ? shr_static_find(s, shr_node_in(p, 0)) : NULL;
+        if (x != NULL) {
+            move_range(s, i, x->range_of);
         }
     }
-    if (shr_value_single_use(at) == NULL) {
-        return;
+}
+
+/* Does nothing else read the values from v back to the one whose range it has? */
+static bool is_alone(const struct shr_value *v, const struct shr_value *source)
+{
+    while (v != source && shr_value_single_use(v) != NULL) {
+        v = shr_node_in(v->producer, 0);
     }
-    for (size_t i = source; i < s->values.n; i++) { /* they alone have its range */
-        size_t *range_of = &s->values.v[i].range_of;
-        *range_of = *range_of == source ? to : *range_of;
+    return v == source && shr_value_single_use(v) != NULL;
+}
+
+/* The values from v back to the one whose range it has take the range of `to`, if nothing else
+ * reads any of them: they are rounded once, on the grid on which they are joined. PyTorch has one
+ * observer for them in any case. */
+static void share(struct shr_static *s, const struct shr_value *v, size_t to,
+                  enum shr_static_compat compat)
+{
+    const struct shr_static_value *value = shr_static_find(s, v);
+    const size_t source = value != NULL ? value->range_of : to;
+    if (s->values.v[source].fixed == SHR_STATIC_SEEN &&
+        (compat == SHR_STATIC_PYTORCH || is_alone(v, s->values.v[source].v))) {
+        move_range(s, source, to);
     }
 }
 
@@ -144,28 +168,34 @@ static bool are_alike(const struct shr_static *s, const struct shr_node *concat)
 }
 
 /* From the last Concat to the first, so that what one of them joins goes on into the next. */
-static void share_joined(struct shr_static *s, const struct shr_graph *g)
+static void share_joined(struct shr_static *s, const struct shr_graph *g,
+                         enum shr_static_compat compat)
 {
+    if (compat == SHR_STATIC_ORT) { /* each has its own */
+        return;
+    }
     for (const struct shr_node *node = g->last_node; node != NULL; node = node->prev) {
         const struct shr_static_value *out =
             shr_node_is(node, "Concat") ? shr_static_find(s, shr_node_out(node, 0)) : NULL;
         if (out == NULL) {
             continue;
         }
-        bool alike = are_alike(s, node);
+        bool alike = compat == SHR_STATIC_PYTORCH || are_alike(s, node);
         for (size_t i = 0; i < node->n_in; i++) {
             const struct shr_value *v = shr_node_in(node, i);
             if (alike || activation_of(s, v) == NULL) {
-                share(s, v, out->range_of);
+                share(s, v, out->range_of, compat);
             }
         }
     }
 }
 
 int shr_static_ranges(struct shr_static *s, const struct shr_graph *g, const struct shr_arg *given,
-                      const struct shr_model *before, struct shr_err *err)
+                      const struct shr_model *before, enum shr_static_compat compat,
+                      struct shr_err *err)
 {
     int code = SHR_OK;
+    share_averages(s, compat);
     for (size_t i = 0; i < given->n_texts && code == SHR_OK; i++) {
         struct given one = {0};
         code = parse(given->texts[i], &one, err);
@@ -174,8 +204,8 @@ int shr_static_ranges(struct shr_static *s, const struct shr_graph *g, const str
         }
     }
     if (code == SHR_OK) {
-        fix_softmax(s);
-        share_joined(s, g);
+        fix_softmax(s, compat);
+        share_joined(s, g, compat);
     }
     return code;
 }

@@ -14,8 +14,6 @@
 #include "base/mem.h"
 #include "passes/edit.h"
 
-static const double bias_limit = 1 << 30; /* half of what int32 holds, for corrections */
-
 struct shr_tied {
     const struct shr_value *w;
     int axis;
@@ -53,7 +51,7 @@ static int scaled_weight(struct layer *l, struct shr_err *err)
     return code;
 }
 
-static int read_layer(struct layer *l, float x_scale, struct shr_err *err)
+static int read_layer(struct layer *l, float x_scale, double bias_limit, struct shr_err *err)
 {
     bool gemm = shr_node_is(l->node, "Gemm");
     l->axis =
@@ -95,7 +93,9 @@ static void tell_range(const struct shr_static_weights *s, const struct shr_quan
 {
     if (!s->certify) {
         snprintf(text, size, "%s",
-                 s->grid.max < 127 ? "7 bits" : "8 bits; CPUs without VNNI may saturate");
+                 s->grid.max < 127 ? "7 bits"
+                 : s->grid.pytorch ? "8 bits, as PyTorch has them"
+                                   : "8 bits; CPUs without VNNI may saturate");
     } else if (q->narrowed == 0) {
         snprintf(text, size, "8 bits in all %lld channels: no pair of products can exceed 16 bits",
                  (long long)q->channels);
@@ -131,7 +131,7 @@ static const struct shr_tied *find_tied(const struct shr_static_weights *s, cons
         const struct shr_tied *t = &s->done.v[i];
         bool same = t->w == w && t->axis == l->axis && shr_node_float(l->node, "alpha", 1) == 1;
         for (int64_t c = 0; c < l->n && same; c++) {
-            same = scale_of(&t->q, c) >= l->least[c] * 0.5; /* half: int32 holds twice the limit */
+            same = scale_of(&t->q, c) >= l->least[c] * (s->bias_limit / INT32_MAX);
         }
         if (same) {
             return t;
@@ -301,7 +301,7 @@ int shr_static_weights_convert(struct shr_static_weights *s, struct shr_node *no
                                const struct shr_observer *seen, struct shr_err *err)
 {
     struct layer l = {.node = node};
-    int code = read_layer(&l, x_scale, err);
+    int code = read_layer(&l, x_scale, s->bias_limit, err);
     if (code == SHR_OK) {
         code = convert(s, &l, seen, err);
     }

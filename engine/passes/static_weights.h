@@ -12,7 +12,8 @@ struct shr_static_weights {
     struct shr_report *report;
     const struct shr_ctx *ctx; /* polled while weights are quantized, or NULL */
     bool per_channel, bias_correction;
-    bool certify; /* no pair of products may saturate 16 bits */
+    bool certify;      /* no pair of products may saturate 16 bits */
+    double bias_limit; /* what a bias may be in units of the sum, at most INT32_MAX */
     struct shr_quant_grid grid;
     SHR_VEC(struct shr_tied) done;
 };

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -192,9 +193,37 @@ static void weights_that_are_not_finite_are_an_error(void **state)
     shr_tensor_finish(&w);
 }
 
+/* Expected: calculate_qparams of torch.ao.quantization's MinMaxObserver. */
+static void the_rule_of_pytorch_is_in_float32_and_never_below_epsilon(void **state)
+{
+    (void)state;
+    static const struct {
+        enum shr_dtype dtype;
+        bool symmetric, reduced;
+        double min, max;
+        float scale;
+        int32_t zero;
+    } cases[] = {
+        {SHR_DTYPE_U8, false, true, -1, 2, 3.0f / 127, 42},
+        {SHR_DTYPE_U8, false, false, 0.5, 2, 2.0f / 255, 0},
+        {SHR_DTYPE_I8, false, true, -1, 2, 3.0f / 127, -22},
+        {SHR_DTYPE_I8, true, false, -3, 2, 3.0f / 127.5f, 0},
+        {SHR_DTYPE_I8, true, false, 0, 0, FLT_EPSILON, 0},
+        {SHR_DTYPE_U8, false, true, -4, 0, 4.0f / 127, 127},
+    };
+    for (size_t i = 0; i < SHR_COUNT_OF(cases); i++) {
+        struct shr_quant_grid g =
+            shr_quant_grid_pytorch(cases[i].dtype, cases[i].symmetric, cases[i].reduced);
+        struct shr_quant_params p = shr_quant_params_of(&g, cases[i].min, cases[i].max);
+        assert_true(p.scale == cases[i].scale);
+        assert_int_equal(p.zero, cases[i].zero);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_rule_of_pytorch_is_in_float32_and_never_below_epsilon),
         cmocka_unit_test(grids_are_those_of_the_quantizer),
         cmocka_unit_test(scale_and_zero_point_are_those_of_the_quantizer),
         cmocka_unit_test(quantize_rounds_half_to_even_and_saturates),

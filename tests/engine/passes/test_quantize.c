@@ -619,6 +619,12 @@ static void the_range_of_a_softmax_is_known(void **state)
     r = run_static(m, data, "activation_type=int8", NULL);
     expect_params(r, "h_q", 1.0 / 256, -128);
     shr_model_free(r);
+    r = run_static(m, data, "calibration=minmax compat=ort", NULL);
+    expect_params(r, "h_q", (double)(1.0f / 255), 0);
+    shr_model_free(r);
+    r = run_static(m, data, "calibration=minmax compat=pytorch", NULL);
+    expect_params(r, "h_q", 1.0 / 256, 0);
+    shr_model_free(r);
     r = run_static(m, data, "ranges=h=0:0.5", NULL);
     expect_params(r, "h_q", (double)(float)(0.5 / 255), 0);
     shr_model_free(r);
@@ -731,6 +737,10 @@ static void quantize_static_errors_name_the_cause(void **state)
     assert_int_equal(err.code, SHR_ERR_INVALID);
     assert_string_equal(err.msg,
                         "quantize_static: needs data.calibrate, a dataset to calibrate on");
+    assert_null(tiny_run_data(m, "quantize_static", "compat=pytorch", data, NULL, &err));
+    assert_int_equal(err.code, SHR_ERR_UNSUPPORTED);
+    assert_string_equal(err.msg, "quantize_static: compat: pytorch is reproduced with calibration "
+                                 "minmax only, since its histograms depend on the batches");
     assert_null(tiny_run_data(m, "quantize_static", "max_memory=1KiB", data, NULL, &err));
     assert_int_equal(err.code, SHR_ERR_LIMIT);
     assert_null(tiny_run_data(m, "quantize_static", "", wrong, NULL, &err));
