@@ -37,10 +37,18 @@ def test_quantize_dynamic_agrees_and_is_fused(shrink, name):
     small = shrink.run(model, "quantize_dynamic")
     ours, theirs = shrink.ours(small), shrink.theirs(small)
     assert agreement(ours, theirs) >= 0.99
-    assert abs(shrink.accuracy(theirs) - shrink.accuracy(shrink.theirs(model))) < 0.01
+    assert shrink.accuracy(ours) >= shrink.accuracy(shrink.ours(model)) - 0.003
+    assert shrink.accuracy(theirs) >= shrink.accuracy(shrink.theirs(model)) - 0.003
     ops = shrink.fused(small)
     assert "MatMulInteger" not in ops
     assert ops["DynamicQuantizeMatMul"] == {"mlp": 3, "cnn": 2, "lstm": 1}[name]
+
+
+def test_weights_of_four_bits_lose_little_of_the_mlp(shrink):
+    model = MODELS / "mlp.onnx"
+    small = shrink.run(model, "quantize_weights", "bits=4")
+    for run in (shrink.ours, shrink.theirs):
+        assert shrink.accuracy(run(small)) >= shrink.accuracy(run(model)) - 0.015
 
 
 def test_quantize_dynamic_is_small(shrink):
@@ -55,8 +63,8 @@ def test_quantize_static_is_small_accurate_and_agrees(shrink, name, calibration)
     small = shrink.run(model, "quantize_static", f"calibration={calibration}")
     ours, theirs = shrink.ours(small), shrink.theirs(small)
     assert agreement(ours, theirs) >= 0.99
-    assert shrink.accuracy(ours) > shrink.accuracy(shrink.ours(model)) - 0.01
-    assert shrink.accuracy(theirs) > shrink.accuracy(shrink.theirs(model)) - 0.01
+    assert shrink.accuracy(ours) >= shrink.accuracy(shrink.ours(model)) - 0.003
+    assert shrink.accuracy(theirs) >= shrink.accuracy(shrink.theirs(model)) - 0.003
     assert size(model) / size(small) >= {"mlp": 3.8, "cnn": 3.5}[name]
 
 
