@@ -110,7 +110,8 @@ Onnx__TensorProto *shr_write_tensor(struct shr_arena *arena, const struct shr_te
 
 /* Bytes of its elements in a file, which packs those of 2 and 4 bits. */
 size_t shr_tensor_stored(const struct shr_tensor *t);
-/* save.c: bytes of a constant's elements, and of their indices where it is sparse. */
+/* save.c: bytes of a constant's elements, and of their indices where it is sparse; of the whole
+ * message where it is written as it was read. */
 size_t shr_value_stored(const struct shr_value *v);
 
 /* sparse.c. What sparse initializers may take when dense, in a file of so many bytes. */

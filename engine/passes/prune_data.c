@@ -14,7 +14,7 @@
 #include "core/rng.h"
 #include "passes/calibrate.h"
 
-enum { MAX_CHANNELS = 2048, MIN_ROWS = 4096, ROWS_A_CHANNEL = 8 };
+enum { MAX_CHANNELS = 2048, MIN_ROWS = 16384, ROWS_A_CHANNEL = 8 };
 
 struct moments { /* of a value that layers read */
     const char *name;

@@ -121,10 +121,11 @@ static void share_averages(struct shr_static *s, enum shr_static_compat compat)
     }
 }
 
-/* Does nothing else read the values from v back to the one whose range it has? */
+/* Does nothing else read the values from v back to the one whose range it has? A range that was
+ * shared before is that of no value on the way. */
 static bool is_alone(const struct shr_value *v, const struct shr_value *source)
 {
-    while (v != source && shr_value_single_use(v) != NULL) {
+    while (v != source && v->producer != NULL && shr_value_single_use(v) != NULL) {
         v = shr_node_in(v->producer, 0);
     }
     return v == source && shr_value_single_use(v) != NULL;

@@ -41,7 +41,8 @@ def test_sparse_tensors_count_with_their_indices(shrink, tmp_path):
     words = ("prune_unstructured", "amount=0.9", "store=sparse", "-o", after)
     assert shrink.call("run", before, *words).returncode == 0
     two, rows = sides(shrink, before, after)
-    assert two[1]["parameters"] + two[1]["constants"] == element_bytes(after)
+    # a sparse tensor that was read counts with its message: name, dims and tags
+    assert 0 <= two[1]["parameters"] + two[1]["constants"] - element_bytes(after) < 3 * 64
     assert two[1]["file"] == after.stat().st_size
     assert rows["fc1.weight"][1] > 4 * rows["fc1.weight"][3]
 
