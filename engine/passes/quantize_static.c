@@ -311,16 +311,16 @@ static int choose_scales(struct quantize *q, struct shr_err *err)
         return shr_err_set(err, SHR_ERR_NOMEM, "out of memory for scales");
     }
     for (size_t i = 0; i < q->chosen.values.n; i++) {
+        int code = shr_ctx_poll(q->call->ctx, err);
+        if (code != SHR_OK) {
+            return code;
+        }
         if (q->chosen.values.v[i].range_of == i) {
             choose_scale(q, i, &grid);
         }
     }
     for (size_t i = 0; i < q->chosen.values.n; i++) {
         const struct shr_static_value *value = &q->chosen.values.v[i];
-        int code = shr_ctx_poll(q->call->ctx, err);
-        if (code != SHR_OK) {
-            return code;
-        }
         if (value->range_of != i) {
             q->scales[i] = q->scales[value->range_of];
             shr_report_note(q->call->report, SHR_NOTE_DONE, value->v->name, "quantized as %s %s",
