@@ -38,17 +38,6 @@ static struct shr_model *chain(const bool *outlier)
     return m;
 }
 
-static struct shr_model *run(const struct shr_model *m, const struct shr_dataset *data,
-                             const char *arguments, struct shr_report *report)
-{
-    struct shr_err err = {0};
-    struct shr_model *r = tiny_run_data(m, "quantize_static", arguments, data, report, &err);
-    if (r == NULL) {
-        fail_msg("%s", err.msg);
-    }
-    return r;
-}
-
 static const struct shr_note *find_note(const struct shr_report *report, const char *subject,
                                         const char *part)
 {
@@ -121,14 +110,14 @@ static void sensitivity_is_that_of_the_model_with_one_layer_quantized(void **sta
     struct shr_model *m = chain((const bool[3]){false, true, false});
     struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_report report = {0};
-    struct shr_model *r = run(m, data, "sensitivity=true", &report);
+    struct shr_model *r = tiny_run_static(m, data, "sensitivity=true", &report);
     assert_int_equal(count_layers_in_float(r), 0);
     static const char *const names[3] = {"fc1", "fc2", "fc3"};
     for (int i = 0; i < 3; i++) {
         char filter[64];
         double sqnr_db, agreement;
         snprintf(filter, sizeof filter, "nodes.include=%s", names[i]);
-        struct shr_model *alone = run(m, data, filter, NULL);
+        struct shr_model *alone = tiny_run_static(m, data, filter, NULL);
         compare(m, alone, data, &sqnr_db, &agreement);
         const struct shr_note *note = find_note(&report, names[i], "quantized alone");
         assert_true(fabs(figure(note, "alone_sqnr_db") - sqnr_db) < 1e-6);
@@ -149,8 +138,8 @@ static void sensitivity_changes_no_byte_of_the_result(void **state)
     (void)state;
     struct shr_model *m = tiny_cnn();
     struct shr_dataset *data = tiny_samples(1, 6);
-    struct shr_model *a = run(m, data, "calibration=entropy", NULL);
-    struct shr_model *b = run(m, data, "calibration=entropy sensitivity=true", NULL);
+    struct shr_model *a = tiny_run_static(m, data, "calibration=entropy", NULL);
+    struct shr_model *b = tiny_run_static(m, data, "calibration=entropy sensitivity=true", NULL);
     struct shr_buf one = {0}, other = {0};
     assert_int_equal(shr_model_save(a, &one, NULL), 0);
     assert_int_equal(shr_model_save(b, &other, NULL), 0);
@@ -170,8 +159,8 @@ static void layers_alone_are_judged_on_no_more_samples_than_the_limit(void **sta
     struct shr_model *m = chain((const bool[3]){false});
     struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_report few = {0}, all = {0};
-    shr_model_free(run(m, data, "sensitivity=true sensitivity_samples=4", &few));
-    shr_model_free(run(m, data, "sensitivity=true", &all));
+    shr_model_free(tiny_run_static(m, data, "sensitivity=true sensitivity_samples=4", &few));
+    shr_model_free(tiny_run_static(m, data, "sensitivity=true", &all));
     double a = figure(find_note(&few, "fc1", "alone"), "alone_sqnr_db");
     double b = figure(find_note(&all, "fc1", "alone"), "alone_sqnr_db");
     double of_four = figure(find_note(&few, "fc1", "alone"), "alone_agreement") * 4;
@@ -194,7 +183,7 @@ static void max_accuracy_drop_leaves_the_layer_that_hurts_in_float(void **state)
         outlier[bad] = true;
         struct shr_model *m = chain(outlier);
         struct shr_report report = {0};
-        struct shr_model *r = run(m, data, "max_accuracy_drop=0.05", &report);
+        struct shr_model *r = tiny_run_static(m, data, "max_accuracy_drop=0.05", &report);
         compare(m, r, data, &sqnr_db, &agreement);
         assert_true(agreement >= 0.95);
         assert_int_equal(count_layers_in_float(r), 1);
@@ -220,7 +209,7 @@ static void no_layer_is_judged_alone_when_all_can_be_quantized(void **state)
     struct shr_model *m = chain((const bool[3]){false});
     struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_report report = {0};
-    struct shr_model *r = run(m, data, "max_accuracy_drop=0.5", &report);
+    struct shr_model *r = tiny_run_static(m, data, "max_accuracy_drop=0.5", &report);
     assert_int_equal(count_layers_in_float(r), 0);
     find_note(&report, "", "is met with 0 of 3 layers in float");
     assert_false(tiny_note(&report, SHR_NOTE_DONE, "fc1", "quantized alone"));
@@ -243,7 +232,8 @@ static void accuracy_is_by_labels_where_there_are_some(void **state)
         data->labels[i] = (int32_t)((largest(y + i * CLASSES) + (i % 4 == 0)) % CLASSES);
     }
     struct shr_report report = {0};
-    struct shr_model *r = run(m, data, "max_accuracy_drop=0.01 sensitivity=true", &report);
+    struct shr_model *r =
+        tiny_run_static(m, data, "max_accuracy_drop=0.01 sensitivity=true", &report);
     find_note(&report, "", "judged on 16 samples, of which the original gets 0.7500 right");
     assert_int_equal(count_layers_in_float(r), 1);
     const struct shr_note *note = find_note(&report, "fc2", "quantized alone");
@@ -262,7 +252,8 @@ static void a_goal_out_of_reach_gives_the_best_and_says_what_would_do(void **sta
     struct shr_model *m = chain((const bool[3]){false, true, true});
     struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_report report = {0};
-    struct shr_model *r = run(m, data, "max_accuracy_drop=0.01 nodes.include=fc2,fc3", &report);
+    struct shr_model *r =
+        tiny_run_static(m, data, "max_accuracy_drop=0.01 nodes.include=fc2,fc3", &report);
     double sqnr_db, agreement;
     compare(m, r, data, &sqnr_db, &agreement);
     const struct shr_note *note = find_note(&report, "", "max_accuracy_drop 0.01 is not met");
@@ -282,7 +273,7 @@ static void a_goal_out_of_reach_gives_the_best_and_says_what_would_do(void **sta
              ceil(least * 1e4) / 1e4);
     assert_non_null(strstr(note->text, "would be met"));
     struct shr_report second = {0};
-    shr_model_free(run(m, data, would, &second));
+    shr_model_free(tiny_run_static(m, data, would, &second));
     assert_false(tiny_note(&second, SHR_NOTE_WARNING, "", "is not met"));
     shr_report_finish(&second);
     shr_report_finish(&report);
@@ -297,7 +288,7 @@ static void filters_are_told_though_layers_are_chosen(void **state)
     struct shr_model *m = chain((const bool[3]){false});
     struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_report report = {0};
-    shr_model_free(run(m, data, "sensitivity=true nodes.exclude=fc*", &report));
+    shr_model_free(tiny_run_static(m, data, "sensitivity=true nodes.exclude=fc*", &report));
     assert_true(tiny_note(&report, SHR_NOTE_SKIPPED, "fc2", "its name is in nodes.exclude"));
     assert_true(tiny_note(&report, SHR_NOTE_WARNING, "", "nothing was quantized"));
     shr_report_finish(&report);
@@ -316,7 +307,7 @@ static void outputs_without_classes_have_sensitivity_but_no_goal(void **state)
     struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_report report = {0};
     struct shr_err err = {0};
-    shr_model_free(run(m, data, "sensitivity=true", &report));
+    shr_model_free(tiny_run_static(m, data, "sensitivity=true", &report));
     assert_int_equal(find_note(&report, "fc", "quantized alone")->n_figures, 2);
     assert_null(tiny_run_data(m, "quantize_static", "max_accuracy_drop=0.1", data, NULL, &err));
     assert_int_equal(err.code, SHR_ERR_UNSUPPORTED);

@@ -23,17 +23,6 @@ static struct shr_node *find_op(const struct shr_model *m, const char *op)
     return NULL;
 }
 
-static struct shr_model *run_static(const struct shr_model *m, const struct shr_dataset *data,
-                                    const char *arguments, struct shr_report *report)
-{
-    struct shr_err err = {0};
-    struct shr_model *r = tiny_run_data(m, "quantize_static", arguments, data, report, &err);
-    if (r == NULL) {
-        fail_msg("%s", err.msg);
-    }
-    return r;
-}
-
 /* ── Dynamic ────────────────────────────────────────────────────────────────────────────────── */
 
 static void quantize_dynamic_writes_the_form_that_runtimes_fuse(void **state)
@@ -346,7 +335,7 @@ static void quantize_static_writes_pairs_around_products_and_none_on_the_output(
     (void)state;
     struct shr_model *m = tiny_mlp();
     struct shr_dataset *data = tiny_samples(4, 1);
-    struct shr_model *r = run_static(m, data, "calibration=minmax", NULL);
+    struct shr_model *r = tiny_run_static(m, data, "calibration=minmax", NULL);
     assert_int_equal(count_ops(r, "QuantizeLinear"), 2);   /* x, and h behind the Relu */
     assert_int_equal(count_ops(r, "DequantizeLinear"), 6); /* and two weights, two biases */
     assert_string_equal(r->graph.outputs[0]->producer->op_type, "Gemm");
@@ -366,7 +355,8 @@ static void quantize_static_keeps_bias_int32_on_the_scale_of_the_sum(void **stat
     (void)state;
     struct shr_model *m = tiny_mlp();
     struct shr_dataset *data = tiny_samples(4, 1);
-    struct shr_model *r = run_static(m, data, "calibration=minmax bias_correction=false", NULL);
+    struct shr_model *r =
+        tiny_run_static(m, data, "calibration=minmax bias_correction=false", NULL);
     const struct shr_tensor *b = tiny_tensor(r, "b_q"), *bs = tiny_tensor(r, "b_s");
     assert_int_equal(b->dtype, SHR_DTYPE_I32);
     double x_scale = shr_tensor_get(tiny_tensor(r, "x_s"), 0);
@@ -387,7 +377,7 @@ static void bias_correction_restores_the_mean(void **state)
     (void)state;
     struct shr_model *m = tiny_mlp();
     struct shr_dataset *data = tiny_samples(4, 1);
-    struct shr_model *r = run_static(m, data, "calibration=minmax reduce_range=true", NULL);
+    struct shr_model *r = tiny_run_static(m, data, "calibration=minmax reduce_range=true", NULL);
     double mean[4] = {0};
     for (int i = 0; i < 64; i++) {
         mean[i % 4] += ((i * 37 % 17) / 4.0 - 2) / 16;
@@ -418,7 +408,7 @@ static void quantize_static_shares_ranges_and_joins_activations(void **state)
     struct shr_model *m = tiny_cnn();
     struct shr_dataset *data = tiny_samples(1, 6);
     struct shr_report report = {0};
-    struct shr_model *r = run_static(m, data, "calibration=minmax", &report);
+    struct shr_model *r = tiny_run_static(m, data, "calibration=minmax", &report);
     assert_int_equal(count_ops(r, "BatchNormalization"), 0);
     /* x, r behind the Relu, p with r's scale, d, s behind the Add's Relu; not c, a or y */
     assert_int_equal(count_ops(r, "QuantizeLinear"), 5);
@@ -446,7 +436,7 @@ static void quantize_static_raises_scales_that_a_bias_would_overflow(void **stat
     struct shr_node *n = tiny_node(m, "Gemm", "fc", in, 3, "y");
     tiny_output(m, n);
     struct shr_dataset *data = tiny_samples(2, 1);
-    struct shr_model *r = run_static(m, data, "", NULL);
+    struct shr_model *r = tiny_run_static(m, data, "", NULL);
     for (int64_t i = 0; i < 2; i++) {
         double b =
             shr_tensor_get(tiny_tensor(r, "b_q"), i) * shr_tensor_get(tiny_tensor(r, "b_s"), i);
@@ -463,7 +453,7 @@ static void quantize_static_leaves_what_the_filter_excludes(void **state)
     struct shr_model *m = tiny_mlp();
     struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_report report = {0};
-    struct shr_model *r = run_static(m, data, "nodes.exclude=fc2", &report);
+    struct shr_model *r = tiny_run_static(m, data, "nodes.exclude=fc2", &report);
     tiny_expect(r, "w2", tiny_ramp + 9);
     assert_null(shr_graph_find(&r->graph, "h_q"));
     assert_true(tiny_note(&report, SHR_NOTE_SKIPPED, "fc2", "its name is in nodes.exclude"));
@@ -496,7 +486,7 @@ static void the_audit_of_products_is_told_for_each_layer(void **state)
             tiny_constant(m, "w", SHR_DTYPE_F32, 2, (int64_t[]){4, 2}, cases[i].w)};
         tiny_output(m, tiny_node(m, "MatMul", "fc", in, 2, "y"));
         struct shr_report report = {0};
-        shr_model_free(run_static(m, data, cases[i].arguments, &report));
+        shr_model_free(tiny_run_static(m, data, cases[i].arguments, &report));
         const struct shr_note *note = report.first;
         while (note != NULL && strcmp(note->subject, "w") != 0) {
             note = note->next;
@@ -518,8 +508,8 @@ static void quantize_static_gives_the_same_bytes_for_the_same_seed(void **state)
     (void)state;
     struct shr_model *m = tiny_mlp();
     struct shr_dataset *data = tiny_samples(4, 1);
-    struct shr_model *a = run_static(m, data, "samples=5", NULL);
-    struct shr_model *b = run_static(m, data, "samples=5", NULL);
+    struct shr_model *a = tiny_run_static(m, data, "samples=5", NULL);
+    struct shr_model *b = tiny_run_static(m, data, "samples=5", NULL);
     SHR_EACH_VALUE (v, &a->graph) {
         if (shr_value_is_constant(v)) {
             const struct shr_tensor *t = tiny_tensor(b, v->name);
@@ -546,7 +536,7 @@ static void quantize_static_takes_given_ranges(void **state)
     struct shr_model *m = tiny_mlp();
     struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_report report = {0};
-    struct shr_model *r = run_static(m, data, "ranges=h=0:6,x=-3:3", &report);
+    struct shr_model *r = tiny_run_static(m, data, "ranges=h=0:6,x=-3:3", &report);
     expect_params(r, "h_q", (double)(float)(6.0 / 255), 0);
     expect_params(r, "x_q", (double)(float)(6.0 / 255), 128); /* rint(127.5) */
     assert_true(tiny_note(&report, SHR_NOTE_DONE, "h", "uint8, range as given"));
@@ -611,21 +601,21 @@ static void the_range_of_a_softmax_is_known(void **state)
     shr_model_resolve(m);
     struct shr_dataset *data = tiny_samples(4, 1);
     struct shr_report report = {0};
-    struct shr_model *r = run_static(m, data, "", &report);
+    struct shr_model *r = tiny_run_static(m, data, "", &report);
     expect_params(r, "h_q", 1.0 / 256, 0);
     assert_true(tiny_note(&report, SHR_NOTE_DONE, "h", "uint8, range of Softmax"));
     shr_report_finish(&report);
     shr_model_free(r);
-    r = run_static(m, data, "activation_type=int8", NULL);
+    r = tiny_run_static(m, data, "activation_type=int8", NULL);
     expect_params(r, "h_q", 1.0 / 256, -128);
     shr_model_free(r);
-    r = run_static(m, data, "calibration=minmax compat=ort", NULL);
+    r = tiny_run_static(m, data, "calibration=minmax compat=ort", NULL);
     expect_params(r, "h_q", (double)(1.0f / 255), 0);
     shr_model_free(r);
-    r = run_static(m, data, "calibration=minmax compat=pytorch", NULL);
+    r = tiny_run_static(m, data, "calibration=minmax compat=pytorch", NULL);
     expect_params(r, "h_q", 1.0 / 256, 0);
     shr_model_free(r);
-    r = run_static(m, data, "ranges=h=0:0.5", NULL);
+    r = tiny_run_static(m, data, "ranges=h=0:0.5", NULL);
     expect_params(r, "h_q", (double)(float)(0.5 / 255), 0);
     shr_model_free(r);
     shr_dataset_free(data);
@@ -671,7 +661,7 @@ static void what_a_concat_joins_has_one_range(void **state)
     for (int twice = 0; twice < 2; twice++) {
         struct shr_model *m = joined(twice != 0);
         struct shr_report report = {0};
-        struct shr_model *r = run_static(m, data, "calibration=minmax", &report);
+        struct shr_model *r = tiny_run_static(m, data, "calibration=minmax", &report);
         assert_ptr_equal(scale_of(r, "c2_q"), scale_of(r, "j_q"));
         assert_ptr_equal(scale_of(r, "p_q"), scale_of(r, "j_q"));
         assert_true(tiny_note(&report, SHR_NOTE_DONE, "c1", "joined into j") == (twice == 0));
@@ -679,7 +669,7 @@ static void what_a_concat_joins_has_one_range(void **state)
             tiny_note(&report, SHR_NOTE_DONE, "c2", "quantized as what it is joined into j"));
         shr_report_finish(&report);
         shr_model_free(r);
-        r = run_static(m, data, "calibration=minmax ranges=c2=-1:1", NULL); /* stays its own */
+        r = tiny_run_static(m, data, "calibration=minmax ranges=c2=-1:1", NULL); /* stays its own */
         assert_true(shr_tensor_get(&scale_of(r, "c2_q")->constant, 0) ==
                     (double)(float)(2.0 / 255));
         assert_ptr_equal(scale_of(r, "p_q"), scale_of(r, "c2_q"));
@@ -695,7 +685,7 @@ static void qoperator_form_has_integer_nodes_where_there_are_some(void **state)
     (void)state;
     struct shr_model *m = tiny_mlp();
     struct shr_dataset *data = tiny_samples(4, 1);
-    struct shr_model *r = run_static(m, data, "format=qoperator", NULL);
+    struct shr_model *r = tiny_run_static(m, data, "format=qoperator", NULL);
     assert_int_equal(r->graph.n_nodes, 3); /* Q, and two QGemm, of which one gives floats */
     assert_int_equal(count_ops(r, "QuantizeLinear"), 1);
     struct shr_node *first = find_op(r, "QGemm"), *last = r->graph.last_node;
@@ -713,7 +703,7 @@ static void qoperator_form_has_integer_nodes_where_there_are_some(void **state)
     m = tiny_cnn();
     data = tiny_samples(1, 6);
     struct shr_report report = {0};
-    r = run_static(m, data, "format=qoperator", &report);
+    r = tiny_run_static(m, data, "format=qoperator", &report);
     assert_int_equal(count_ops(r, "QLinearConv"), 2);
     assert_int_equal(count_ops(r, "QLinearAdd"), 1);
     assert_int_equal(count_ops(r, "Relu"), 0);

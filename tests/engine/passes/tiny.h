@@ -105,6 +105,19 @@ static inline struct shr_model *tiny_run(const struct shr_model *model, const ch
     return tiny_run_data(model, pass, arguments, NULL, report, err);
 }
 
+/* quantize_static, which must succeed. */
+static inline struct shr_model *tiny_run_static(const struct shr_model *m,
+                                                const struct shr_dataset *data,
+                                                const char *arguments, struct shr_report *report)
+{
+    struct shr_err err = {0};
+    struct shr_model *r = tiny_run_data(m, "quantize_static", arguments, data, report, &err);
+    if (r == NULL) {
+        fail_msg("%s", err.msg);
+    }
+    return r;
+}
+
 /* The constant of this name. */
 static inline const struct shr_tensor *tiny_tensor(const struct shr_model *m, const char *name)
 {
